@@ -1,0 +1,25 @@
+export {
+  MEMORY_REGION_SIZE_MAX,
+  loadIndexAcquire,
+  memoryRegion,
+  storeIndexRelease,
+  type MemoryRegion,
+} from './memory-region.ts';
+export { SegmentList } from './segment-list.ts';
+export {
+  DMA_BIDIRECTIONAL,
+  DMA_FAULT_ADDRESS,
+  DMA_FAULT_GRANT,
+  DMA_FAULT_LIMIT,
+  DMA_FAULT_READONLY,
+  DMA_FROM_DEVICE,
+  DMA_OK,
+  DMA_TO_DEVICE,
+  DmaError,
+  type CoherentBuffer,
+  type DeviceMemory,
+  type DmaDirection,
+  type DmaMapper,
+  type DmaStatus,
+  type MappedArea,
+} from './dma.ts';

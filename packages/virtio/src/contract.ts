@@ -1,0 +1,156 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import type { AioContext } from '@virtlab/aio';
+import type { DeviceMemory, DmaMapper } from '@virtlab/guest-memory';
+import type { DeviceQueue, QueueAddresses, RingViolation } from '@virtlab/vring';
+
+/** What a transport can do; the conformance suite reads it to decide what to require. */
+export interface TransportCapabilities {
+  readonly name: string;
+  /** A queue can be reset alone (VIRTIO_F_RING_RESET). */
+  readonly queueReset: boolean;
+  /** Driver writes to device configuration space reach the device. */
+  readonly configWrite: boolean;
+  /** Each queue has a call of its own (otherwise the driver must look at all queues). */
+  readonly callPerQueue: boolean;
+}
+
+/**
+ * The driver's view of one device. The control plane is asynchronous (a xenbus step is a xenstore round trip; PCI
+ * resolves at once); `kick` and the call handlers never suspend.
+ *
+ * Doorbells carry no data, may coalesce, may be spurious, are never lost: after a kick returned, the device will look at
+ * the queue; a call handler that runs has everything the device published before the call.
+ *
+ * Operations reject with `TransportError` when the device is gone, answers nonsense, or does not answer in time.
+ */
+export interface DriverTransport extends AsyncDisposable {
+  /** VIRTIO §5 device id. */
+  readonly deviceType: number;
+  /** Queues the device has; queue indices are below it. */
+  readonly queueCount: number;
+  readonly capabilities: TransportCapabilities;
+
+  readDeviceFeatures(): Promise<FeatureBits>;
+  writeDriverFeatures(features: FeatureBits): Promise<void>;
+
+  readStatus(): Promise<number>;
+  /** Writes device_status; 0 resets and resolves once the reset is complete (a status of 0 reads back). */
+  writeStatus(status: number): Promise<void>;
+
+  /** Largest size the device takes for the queue; 0 when the queue does not exist. */
+  readQueueSizeMax(queue: number): Promise<number>;
+  /** Tells the device where the queue is and enables it (before DRIVER_OK). */
+  enableQueue(queue: number, addresses: QueueAddresses): Promise<void>;
+
+  /** Bytes `[offset, offset + out.length)` of device configuration space as they are now (may tear: see `readConfig` in config.ts). */
+  readConfigBytes(offset: number, out: Uint8Array): Promise<void>;
+  readConfigGeneration(): Promise<number>;
+  writeConfigBytes(offset: number, bytes: Uint8Array): Promise<void>;
+
+  /** Available-buffer notification. */
+  kick(queue: number): void;
+  /** Used-buffer notification; at most one handler a queue, undefined removes it. */
+  onCall(queue: number, handler: (() => void) | undefined): void;
+  /** Configuration change, device status change (NEEDS_RESET) included. */
+  onConfigChange(handler: (() => void) | undefined): void;
+  /** The device's side went away for good (removed, or its domain died). Called once. */
+  onGone(handler: ((reason: string) => void) | undefined): void;
+}
+
+/** What a driver is given: the pair that swaps when the transport swaps. */
+export interface DriverLink extends AsyncDisposable {
+  readonly transport: DriverTransport;
+  readonly dma: DmaMapper;
+}
+
+/**
+ * What a transport's device side asks of the device model behind it, implemented once by `DeviceHost`
+ * (status machine, negotiation, queues): registers or xenstore nodes in, calls out. All synchronous; `writeStatus(0)`
+ * may complete later (I/O in flight), see `status`.
+ */
+export interface DeviceModel {
+  readonly deviceType: number;
+  readonly queueCount: number;
+  readonly configSize: number;
+  /** Offered to this transport: the device's, the ring's, and the transport's own bits. */
+  readonly deviceFeatures: FeatureBits;
+  readonly driverFeatures: FeatureBits;
+  /** Ignored (kept as it was) once FEATURES_OK is set. */
+  writeDriverFeatures(features: FeatureBits): void;
+  /** As the driver would read it: FEATURES_OK stays clear when the set was not acceptable. */
+  readonly status: number;
+  writeStatus(status: number): void;
+  queueSizeMax(queue: number): number;
+  isQueueEnabled(queue: number): boolean;
+  /** False when not possible now or the addresses are refused; the driver's fault is recorded and the device needs reset. */
+  enableQueue(queue: number, addresses: QueueAddresses): boolean;
+  readonly configGeneration: number;
+  readConfig(offset: number, out: Uint8Array): void;
+  writeConfig(offset: number, bytes: Uint8Array): void;
+  /** The driver kicked the queue. Ignored before DRIVER_OK and for queues that are not enabled. */
+  kick(queue: number): void;
+}
+
+/** The device's view of its transport. Implemented by virtio-pci, virtio-xenbus, memory, vhost-user. */
+export interface DeviceTransport {
+  readonly capabilities: TransportCapabilities;
+  /** Feature bits this transport adds to the device's offer (VERSION_1, ACCESS_PLATFORM, ...). */
+  readonly transportFeatures: FeatureBits;
+  /** How rings and buffers are reached, once the driver is connected. */
+  readonly memory: DeviceMemory;
+  /** Used-buffer notification for the queue. Never suspends. */
+  call(queue: number): void;
+  /** Configuration or status changed: tell the driver. */
+  configChanged(): void;
+  /** The status word changed by the device's own doing (reset complete, NEEDS_RESET). */
+  statusChanged(): void;
+}
+
+/** What a device receives when the driver set DRIVER_OK; valid until `VirtioDevice.reset`. */
+export interface DeviceActivation {
+  readonly features: FeatureBits;
+  readonly aio: AioContext;
+  /** By queue index; undefined where the driver did not enable the queue. */
+  readonly queues: readonly (DeviceQueue | undefined)[];
+  /** Publishes used buffers and calls the driver if it asked for it. */
+  complete(queue: number): void;
+  /** Device configuration changed: bumps the generation and tells the driver. */
+  configChanged(): void;
+  /** The driver broke the device's own rules: device needs reset, queues stop, everybody else lives on. */
+  fail(violation: RingViolation): void;
+}
+
+/**
+ * A device, written once, run over every transport. It sees chains and configuration bytes, never a register,
+ * a grant or a doorbell.
+ *
+ * Life: created → `activate` (DRIVER_OK) → `processQueue` on kicks or polling → `reset` → `activate` …
+ */
+export interface VirtioDevice {
+  readonly deviceType: number;
+  /** Device-type bits and ring bits (INDIRECT_DESC, EVENT_IDX) it can work with. */
+  readonly features: FeatureBits;
+  /** Largest size of each queue; its length is the number of queues. */
+  readonly queueSizesMax: readonly number[];
+  readonly configSize: number;
+  readConfig(offset: number, out: Uint8Array): void;
+  /** Bytes a driver wrote; a device without writable fields ignores them. */
+  writeConfig?(offset: number, bytes: Uint8Array): void;
+  /** A feature set the device cannot work with (dependencies) is refused with a sentence saying why. */
+  refuseFeatures?(features: FeatureBits): string | undefined;
+  activate(activation: DeviceActivation): void;
+  /** Takes what is available on the queue, run-to-completion; asynchronous work may complete later. */
+  processQueue(queue: number): void;
+  /** Stops: no guest memory is touched after the returned promise resolves (or at return, if none). */
+  reset(): void | Promise<void>;
+}
+
+/** The device, or what stands for it, did not do what the operation needs. */
+export class TransportError extends Error {
+  readonly code: 'ENODEV' | 'EIO' | 'EPROTO' | 'ETIMEDOUT' | 'ENOTSUP';
+  constructor(code: TransportError['code'], message: string, options?: ErrorOptions) {
+    super(`${code}: ${message}`, options);
+    this.name = 'TransportError';
+    this.code = code;
+  }
+}

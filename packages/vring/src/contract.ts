@@ -1,0 +1,190 @@
+import type { DeviceMemory, DmaMapper, MemoryRegion, SegmentList } from '@virtlab/guest-memory';
+
+/** What the other party did against the specification. A value: the owner of the queue decides what to do. */
+export interface RingViolation {
+  /** Section of the VIRTIO specification that was broken, e.g. `2.7.13.3`. */
+  readonly section: string;
+  /** Sentence naming what and where, offending values in hex. */
+  readonly message: string;
+}
+
+/** Features that change how a ring is read; the negotiated set, not the offered one. */
+export interface RingFeatures {
+  readonly indirect: boolean;
+  readonly eventIdx: boolean;
+}
+
+/** Device addresses of the three areas of a queue, as the driver chose them. */
+export interface QueueAddresses {
+  /** Entries; a power of two, at most 32768. */
+  readonly size: number;
+  /** Descriptor table (`queue_desc`), 16-byte aligned. */
+  readonly descriptorArea: bigint;
+  /** Available ring (`queue_driver`), 2-byte aligned. */
+  readonly driverArea: bigint;
+  /** Used ring (`queue_device`), 4-byte aligned. */
+  readonly deviceArea: bigint;
+}
+
+/**
+ * One request as a device sees it: what the driver made available, copied and validated once, mapped, in order.
+ * Belongs to its queue and is reused: valid from `pop` until `push`. Segments `[0, readableCount)` are
+ * device-readable, `[readableCount, segments.count)` device-writable.
+ */
+export interface DescriptorChain {
+  /** Index of the head descriptor: the id that goes into the used ring. */
+  readonly head: number;
+  readonly segments: SegmentList;
+  readonly readableCount: number;
+  /** Bytes in each part. */
+  readonly readableSize: number;
+  readonly writableSize: number;
+  /** Descriptors walked, for statistics. */
+  readonly descriptorCount: number;
+  /** Regions that `segments.region` indexes. */
+  readonly regions: readonly MemoryRegion[];
+
+  /** Copies `out.length` readable bytes from byte `at` of the readable part. False if the part is shorter. */
+  read(at: number, out: Uint8Array): boolean;
+  /** Copies `bytes` to byte `at` of the writable part. False if the part is shorter. */
+  write(at: number, bytes: Uint8Array): boolean;
+  /** Little-endian words at byte `at` of the readable part (any alignment, may straddle segments); NaN if beyond it. */
+  readU8(at: number): number;
+  readU16(at: number): number;
+  readU32(at: number): number;
+  /** One byte to byte `at` of the writable part; false if beyond it. */
+  writeU8(at: number, value: number): boolean;
+  writeU16(at: number, value: number): boolean;
+  writeU32(at: number, value: number): boolean;
+}
+
+/**
+ * The device half of a virtqueue. Knows no doorbell: its owner asks `needsCall` and rings.
+ * Not re-entrant; all methods are synchronous and do not allocate per request.
+ */
+export interface DeviceQueue {
+  readonly size: number;
+  /** Set once the driver broke a rule; from then on `pop` gives nothing. */
+  readonly violation: RingViolation | undefined;
+  /** Chains popped and not pushed. */
+  readonly inFlightCount: number;
+
+  /** Looks at the available index (once, acquire). False on a broken queue. */
+  hasAvailable(): boolean;
+  /** The next chain, or undefined when there is none or the queue broke (see `violation`). */
+  pop(): DescriptorChain | undefined;
+  /** Takes back the chain popped last, as if it had not been popped (before any push of it); it will be popped again. */
+  undoPop(chain: DescriptorChain): void;
+  /** Ends the chain's mappings and stages its used entry; `writtenSize` bytes of the writable part were written. */
+  push(chain: DescriptorChain, writtenSize: number): void;
+  /** Makes staged used entries visible to the driver: one release store for a batch. */
+  publish(): void;
+  /** Publishes, then answers whether the driver asked to be called for what was published since the last ask. */
+  needsCall(): boolean;
+  /** Asks the driver not to kick (a hint). */
+  disableKicks(): void;
+  /** Asks for kicks again; true when buffers became available meanwhile (the caller must then process them). */
+  enableKicks(): boolean;
+  /** Stops using guest memory: drops in-flight chains' mappings and the areas'. Nothing is written afterwards. */
+  release(): void;
+  snapshot(): RingSnapshot;
+}
+
+/**
+ * Buffers of one request, filled by a driver and handed to `DriverQueue.add`; reusable. Device-readable ones first.
+ * Each is either streaming (an offset in the mapper's memory, shared by `add` and unshared by `popUsed`) or
+ * coherent (already lent: its device address is given).
+ */
+export interface BufferList {
+  readonly count: number;
+  clear(): void;
+  addReadable(offset: number, size: number): void;
+  addWritable(offset: number, size: number): void;
+  addCoherentReadable(addressLow: number, addressHigh: number, size: number): void;
+  addCoherentWritable(addressLow: number, addressHigh: number, size: number): void;
+}
+
+/** `DriverQueue.add` results below zero. */
+export const ADD_FULL = -1;
+/** No device address could be had (grant entries exhausted); retry after something completed. */
+export const ADD_NO_ADDRESS = -2;
+/** The queue is broken, see `violation`. */
+export const ADD_BROKEN = -3;
+
+/**
+ * The driver half of a virtqueue. Owns its areas in the mapper's coherent memory; keeps all bookkeeping private and
+ * reads back nothing that the device may write but the used ring and the event word.
+ */
+export interface DriverQueue {
+  readonly addresses: QueueAddresses;
+  readonly size: number;
+  readonly violation: RingViolation | undefined;
+  /** Descriptors free (with indirect, one is enough for any list). */
+  readonly freeCount: number;
+  /** Requests added and not yet popped. */
+  readonly inFlightCount: number;
+
+  /** Stages a request; `token` (a non-negative 31-bit integer) comes back from `popUsed`. 0 on success, else `ADD_*`. */
+  add(buffers: BufferList, token: number): number;
+  /** Makes staged requests visible to the device: one release store for a batch. */
+  publish(): void;
+  /** Publishes, then answers whether the device asked to be kicked for what was published since the last ask. */
+  needsKick(): boolean;
+  /** Looks at the used index (once, acquire). */
+  hasUsed(): boolean;
+  /** Token of the next completed request, or -1; `usedSize` then holds what the device says it wrote, clamped. */
+  popUsed(): number;
+  readonly usedSize: number;
+  /** Asks the device not to call (a hint). */
+  disableCalls(): void;
+  /** Asks for calls again; true when used buffers arrived meanwhile (the caller must then pop them). */
+  enableCalls(): boolean;
+  /** Marks the queue broken (device died, call timed out): nothing is added or popped afterwards. */
+  markBroken(violation: RingViolation): void;
+  /** Ends all sharing and frees the areas. Tokens still in flight are given to `onAbandoned`. False if the device still holds memory. */
+  release(onAbandoned?: (token: number) => void): boolean;
+  snapshot(): RingSnapshot;
+}
+
+/** A decoded picture of a ring, for inspection; plain data, no live views. Shadow indices are the owner's private copies. */
+export interface RingSnapshot {
+  readonly side: 'driver' | 'device';
+  readonly size: number;
+  readonly features: RingFeatures;
+  /** Shared words as they stand now. */
+  readonly availIdx: number;
+  readonly availFlags: number;
+  readonly usedIdx: number;
+  readonly usedFlags: number;
+  readonly usedEvent: number;
+  readonly availEvent: number;
+  /** Private: driver: availIdx it will publish and last used index seen; device: last available index popped and used index published. */
+  readonly shadowAvailIdx: number;
+  readonly shadowUsedIdx: number;
+  readonly inFlight: readonly number[];
+  readonly violation: RingViolation | undefined;
+  readonly descriptors: readonly {
+    readonly address: bigint;
+    readonly size: number;
+    readonly flags: number;
+    readonly next: number;
+  }[];
+  readonly available: readonly number[];
+  readonly used: readonly { readonly id: number; readonly size: number }[];
+}
+
+export interface DeviceQueueOptions {
+  readonly addresses: QueueAddresses;
+  readonly memory: DeviceMemory;
+  readonly features: RingFeatures;
+  /** Largest number of mapped segments in one chain; more is a violation. Default 1024. */
+  readonly segmentCountMax?: number;
+}
+
+export interface DriverQueueOptions {
+  readonly size: number;
+  readonly dma: DmaMapper;
+  readonly features: RingFeatures;
+  /** Buffers in one request at most; sizes the indirect tables. Default 128. */
+  readonly bufferCountMax?: number;
+}

@@ -1,0 +1,15 @@
+export {
+  ADD_BROKEN,
+  ADD_FULL,
+  ADD_NO_ADDRESS,
+  type BufferList,
+  type DescriptorChain,
+  type DeviceQueue,
+  type DeviceQueueOptions,
+  type DriverQueue,
+  type DriverQueueOptions,
+  type QueueAddresses,
+  type RingFeatures,
+  type RingSnapshot,
+  type RingViolation,
+} from './contract.ts';

@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest';
+import { checkWorkspace } from './rules.ts';
+import type { WorkspacePackage } from './workspace.ts';
+
+function pkg(name: string, layer: string, more: Partial<WorkspacePackage> = {}): WorkspacePackage {
+  return { name: `@virtlab/${name}`, root: `packages/${name}`, layer, dependencies: [], references: [], sources: [], ...more };
+}
+
+function source(path: string, ...imports: string[]): WorkspacePackage['sources'] {
+  return [{ path, isTest: path.endsWith('.test.ts'), imports }];
+}
+
+describe('layer check', () => {
+  it('accepts a dependency that points upward', () => {
+    const device = pkg('virtio-blk', 'device', { dependencies: ['@virtlab/vring'], references: ['packages/vring'] });
+    expect(checkWorkspace([pkg('vring', 'ring'), device])).toEqual([]);
+  });
+
+  it.each([
+    ['a transport that depends on a device', 'transport', 'device'],
+    ['a device that depends on a transport', 'device', 'transport'],
+    ['a device that depends on the hypervisor', 'device', 'hypervisor'],
+    ['a ring that depends on virtio', 'ring', 'virtio'],
+  ])('refuses %s', (_what, layer, used) => {
+    const low = pkg('used', used);
+    const high = pkg('user', layer, { dependencies: ['@virtlab/used'], references: ['packages/used'] });
+    expect(checkWorkspace([low, high])).toEqual([expect.stringContaining(`layer ${layer} must not depend on @virtlab/used`)]);
+  });
+
+  it('refuses an import that package.json does not list', () => {
+    const user = pkg('user', 'ring', { sources: source('packages/user/src/a.ts', '@virtlab/abi/virtio') });
+    expect(checkWorkspace([user])).toEqual([expect.stringContaining('not among the dependencies')]);
+  });
+
+  it('refuses a dependency without a project reference and the reverse', () => {
+    const abi = pkg('abi', 'abi');
+    expect(checkWorkspace([abi, pkg('a', 'base', { dependencies: ['@virtlab/abi'] })])).toHaveLength(1);
+    expect(checkWorkspace([abi, pkg('a', 'base', { references: ['packages/abi'] })])).toHaveLength(1);
+  });
+
+  it('refuses node:* in a browser-safe layer, outside node/ and tests', () => {
+    const at = (path: string) => checkWorkspace([pkg('a', 'ring', { sources: source(path, 'node:fs') })]);
+    expect(at('packages/a/src/x.ts')).toHaveLength(1);
+    expect(at('packages/a/src/node/x.ts')).toEqual([]);
+    expect(at('packages/a/src/x.test.ts')).toEqual([]);
+  });
+
+  it('refuses a builtin without its prefix, an import that leaves the package, the FFI outside linux', () => {
+    const at = (specifier: string) =>
+      checkWorkspace([pkg('a', 'system', { dependencies: ['koffi'], sources: source('packages/a/src/x.ts', specifier) })]);
+    expect(at('fs')).toEqual([expect.stringContaining('node: prefix')]);
+    expect(at('../../b/src/y.ts')).toEqual([expect.stringContaining('leaves the package')]);
+    expect(at('koffi')).toEqual([expect.stringContaining('only @virtlab/linux may')]);
+  });
+
+  it('refuses a package without a known layer', () => {
+    expect(checkWorkspace([pkg('a', 'nowhere')])).toEqual([expect.stringContaining('names no layer')]);
+  });
+});
