@@ -25,13 +25,25 @@ export interface HypervisorConnection {
   mapDomain(domain: DomId, access: MapAccess): Promise<ForeignDomain>;
   /** A peer mapped now with at least that access, or undefined. Cheap: the data plane asks. */
   foreign(domain: DomId, access: MapAccess): ForeignDomain | undefined;
-  unmapDomain(domain: DomId, access: MapAccess): Promise<void>;
+  /** Ends all access to the peer. */
+  unmapDomain(domain: DomId): Promise<void>;
 
   /**
-   * Makes the domain's doorbell wake `aio`; `onRing` then runs (coalesced, perhaps spuriously) and looks at shared memory for
-   * what happened. At most one at a time.
+   * Makes the domain's doorbell wake `aio`. `poll` looks at shared memory for what happened, does it, and answers whether there
+   * was anything; it runs after a ring, and whenever the context polls. At most one at a time.
    */
-  attachDoorbell(aio: AioContext, onRing: () => void): Disposable;
+  attachDoorbell(aio: AioContext, poll: () => boolean): Disposable;
+
+  /**
+   * Becomes the device model of an HVM domain. Where both share a thread, `serve` is what a trapped access of that domain
+   * runs; across processes it is only rung for.
+   */
+  serveTraps(domain: DomId, serve: () => void): Promise<void>;
+  /**
+   * Gives the device model a trapped access of this domain and stops until `done`: the vCPU is in the trap. False when
+   * nobody answers: no device model, or it died, or `timeoutMs` passed.
+   */
+  trap(aio: AioContext, deviceModel: ForeignDomain, done: () => boolean, timeoutMs: number): boolean;
 
   /** A domain that we had mapped ended; its pages stay readable but nobody is behind them. */
   onDomainGone(handler: (domain: DomId) => void): Disposable;

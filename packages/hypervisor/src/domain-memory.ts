@@ -28,27 +28,46 @@ export const XEN_PAGES_SIZE: number = GRANT_TABLE_OFFSET + GRANT_FRAME_COUNT * P
 export const RAM_SIZE_MIN: number = 16 * PAGE_SIZE;
 export const RAM_SIZE_MAX: number = 2 ** 32;
 
-/** Where the Xen-owned pages lie in their object, in bytes. */
-export const XEN_PAGES = {
-  sharedInfo: SHARED_INFO_OFFSET,
+/** Places in the Xen-owned object, in bytes. */
+export interface XenPages {
+  readonly sharedInfo: number;
   /** One i32: `notify_me`, non-zero while the domain sleeps. */
-  doorbell: DOORBELL_OFFSET,
+  readonly doorbell: number;
   /** Trapped accesses of an HVM domain: one `struct ioreq` a vCPU. */
+  readonly ioreq: number;
+  /** Posted vectors (device model to domain) and posted doorbells (domain to device model), see `PostedBits`. */
+  readonly postedVectors: number;
+  readonly postedDoorbells: number;
+  /** One i32: `DEVICE_MODEL_*`, and the domain id of the device model from bit `DEVICE_MODEL_DOMAIN_SHIFT`. */
+  readonly deviceModelState: number;
+  /** Guest-physical address of each posted doorbell, two u32 by bit number, 0 where none is. Written by the device model. */
+  readonly doorbellTable: number;
+  readonly portTable: number;
+  readonly portCount: number;
+  readonly grantTable: number;
+  readonly grantFrameCount: number;
+}
+
+export const XEN_PAGES: XenPages = {
+  sharedInfo: SHARED_INFO_OFFSET,
+  doorbell: DOORBELL_OFFSET,
   ioreq: IOREQ_OFFSET,
-  /** Posted vectors (device model to domain), then posted doorbells (domain to device model), see `PostedBits`. */
   postedVectors: POSTED_OFFSET,
   postedDoorbells: POSTED_OFFSET + 64,
-  /** One i32: state of the device model that serves this domain, `DEVICE_MODEL_*`. */
   deviceModelState: POSTED_OFFSET + 128,
+  doorbellTable: POSTED_OFFSET + 2048,
   portTable: PORT_TABLE_OFFSET,
   portCount: PORT_COUNT,
   grantTable: GRANT_TABLE_OFFSET,
   grantFrameCount: GRANT_FRAME_COUNT,
-} as const;
+};
 
 export const DEVICE_MODEL_NONE = 0;
 export const DEVICE_MODEL_ALIVE = 1;
 export const DEVICE_MODEL_DEAD = 2;
+/** The word is `state | domain << DEVICE_MODEL_DOMAIN_SHIFT`. */
+export const DEVICE_MODEL_STATE_MASK = 0xff;
+export const DEVICE_MODEL_DOMAIN_SHIFT = 8;
 
 /** A domain's pages as one party sees them. The party that made or mapped them owns the views. */
 export interface DomainMemory {

@@ -64,7 +64,7 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
     return { ramSize: resources.memory.ram.size };
   },
   unmap_domain: ({ hypervisor, caller }, args) => {
-    hypervisor.unmapDomain(caller, args.domain(), args.oneOf<MapAccess>('access', ['events', 'memory']));
+    hypervisor.unmapDomain(caller, args.domain());
     return null;
   },
   ioreq_server_create: (context, args) => {
@@ -81,7 +81,7 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
 /** Runs one hypercall. Throws `HypercallError` only. */
 export function dispatchHypercall(context: HypercallContext, op: HypercallOp, args: readonly unknown[]): unknown {
   const handler = Object.hasOwn(HANDLERS, op) ? HANDLERS[op] : undefined;
-  if (handler === undefined) throw new HypercallError('ENOSYS', String(op), 'No such hypercall');
+  if (handler === undefined) throw new HypercallError('ENOSYS', op, 'No such hypercall');
   try {
     return handler(context, new ArgumentReader(op, args));
   } catch (error) {
@@ -165,7 +165,7 @@ class ArgumentReader {
   }
 
   #invalid(name: string, value: unknown): HypercallError {
-    const shown = typeof value === 'object' ? 'an object of the wrong form' : String(value).slice(0, 80);
-    return new HypercallError('EINVAL', this.#op, `Argument ${this.#at} (${name}) cannot be ${shown}`);
+    const shown = typeof value === 'object' ? 'an object of the wrong form' : JSON.stringify(value)?.slice(0, 80);
+    return new HypercallError('EINVAL', this.#op, `Argument ${this.#at} (${name}) cannot be ${shown ?? 'missing'}`);
   }
 }

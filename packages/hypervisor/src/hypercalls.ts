@@ -65,7 +65,8 @@ export interface Hypercalls {
   domain_info(): readonly DomainInfo[];
   /** Answered with the peer's pages; `memory` needs privilege or a grant of the peer to the caller, else EPERM. */
   map_domain(domain: DomId, access: MapAccess): { readonly ramSize: number };
-  unmap_domain(domain: DomId, access: MapAccess): null;
+  /** Ends all access to the peer's pages. */
+  unmap_domain(domain: DomId): null;
   /** Privileged: the caller becomes the device model of an HVM domain. EEXIST when it has one. */
   ioreq_server_create(domain: DomId): null;
   /** A line or a record for whoever runs the machine. Plain data. */

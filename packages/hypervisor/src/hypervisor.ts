@@ -4,7 +4,14 @@ import type { EventTarget } from '@virtlab/event-channel';
 import { type PortTables, createPortTables } from '@virtlab/event-channel/hypervisor';
 import { type GrantTableView, isGrantedTo, releasePinsOf } from '@virtlab/grant-table';
 import type { MemoryRegion } from '@virtlab/guest-memory';
-import { DEVICE_MODEL_ALIVE, DEVICE_MODEL_DEAD, type DomainMemory, XEN_PAGES, checkRamSize } from './domain-memory.ts';
+import {
+  DEVICE_MODEL_ALIVE,
+  DEVICE_MODEL_DEAD,
+  DEVICE_MODEL_DOMAIN_SHIFT,
+  type DomainMemory,
+  XEN_PAGES,
+  checkRamSize,
+} from './domain-memory.ts';
 import { HypercallError } from './errors.ts';
 import { dispatchHypercall } from './hypercall-dispatch.ts';
 import type {
@@ -21,7 +28,7 @@ import type {
 export interface DomainResources {
   readonly memory: DomainMemory & { readonly ram: MemoryRegion };
   /** Wakes the domain unless it is awake. */
-  ring(): void;
+  readonly ring: () => void;
   /** Gives everything back; the domain is gone. */
   dispose(): void;
 }
@@ -30,7 +37,7 @@ export interface HypervisorOptions {
   createResources(config: DomainConfig): DomainResources;
   /** Starts the program of a domain; a rejection destroys the domain. */
   launch(domain: DomId, program: DomainProgram, startInfo: StartInfo): void | Promise<void>;
-  onConsole?(domain: DomId, record: unknown): void;
+  readonly onConsole?: ((domain: DomId, record: unknown) => void) | undefined;
   /** After everything the domain held was released. */
   onDomainEnd?(domain: DomId, reason: ShutdownReason, detail: string): void;
 }
@@ -189,10 +196,8 @@ export class Hypervisor {
     return record.resources;
   }
 
-  unmapDomain(caller: DomId, domain: DomId, access: MapAccess): void {
-    const held = this.#domains.get(domain)?.mappedBy.get(caller);
-    held?.delete(access);
-    if (held?.size === 0) this.#domains.get(domain)?.mappedBy.delete(caller);
+  unmapDomain(caller: DomId, domain: DomId): void {
+    this.#domains.get(domain)?.mappedBy.delete(caller);
   }
 
   createIoreqServer(caller: DomId, domain: DomId): void {
@@ -208,7 +213,8 @@ export class Hypervisor {
 
   #setDeviceModel(record: DomainRecord, server: DomId | undefined, state: number): void {
     record.deviceModel = server;
-    Atomics.store(record.resources.memory.xen.i32, XEN_PAGES.deviceModelState / 4, state);
+    const word = state | ((server ?? 0) << DEVICE_MODEL_DOMAIN_SHIFT);
+    Atomics.store(record.resources.memory.xen.i32, XEN_PAGES.deviceModelState / 4, word);
     record.resources.ring();
   }
 

@@ -19,7 +19,7 @@ import { type DomainResources, Hypervisor } from './hypervisor.ts';
 export interface LocalMachineOptions {
   /** Runs a domain's program; what it returns or awaits to is when the program has started. */
   launch(connection: HypervisorConnection): void | Promise<void>;
-  onConsole?(domain: DomId, record: unknown): void;
+  readonly onConsole?: (domain: DomId, record: unknown) => void;
   onDomainEnd?(domain: DomId, reason: ShutdownReason, detail: string): void;
 }
 
@@ -34,6 +34,7 @@ export interface LocalMachine {
 
 export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
   const resources = new Map<DomainResources, LocalDoorbell>();
+  const trapServers = new Map<DomId, () => void>();
   const connections = new Map<DomId, LocalConnection>();
   const hypervisor = new Hypervisor({
     createResources: (config: DomainConfig) => {
@@ -49,14 +50,15 @@ export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
     },
     launch: async (domain, program, startInfo) => {
       const own = hypervisor.resourcesOf(domain)!;
-      const connection = new LocalConnection(hypervisor, domain, own, resources.get(own)!, program, startInfo);
+      const connection = new LocalConnection(hypervisor, domain, own, resources.get(own)!, trapServers, { program, startInfo });
       connections.set(domain, connection);
       await options.launch(connection);
     },
-    ...(options.onConsole && { onConsole: options.onConsole }),
+    onConsole: options.onConsole,
     onDomainEnd: (domain, reason, detail) => {
       connections.get(domain)?.ended(detail);
       connections.delete(domain);
+      trapServers.delete(domain);
       options.onDomainEnd?.(domain, reason, detail);
     },
   });
@@ -97,6 +99,7 @@ class LocalConnection implements HypervisorConnection {
   readonly startInfo: StartInfo;
   readonly #hypervisor: Hypervisor;
   readonly #doorbell: LocalDoorbell;
+  readonly #trapServers: Map<DomId, () => void>;
   readonly #foreign = new Map<string, ForeignDomain>();
   readonly #goneHandlers = new Set<(domain: DomId) => void>();
   readonly #goneSubscription: Disposable;
@@ -109,15 +112,16 @@ class LocalConnection implements HypervisorConnection {
     domain: DomId,
     resources: DomainResources,
     doorbell: LocalDoorbell,
-    program: DomainProgram,
-    startInfo: StartInfo,
+    trapServers: Map<DomId, () => void>,
+    start: { readonly program: DomainProgram; readonly startInfo: StartInfo },
   ) {
     this.#hypervisor = hypervisor;
     this.#doorbell = doorbell;
     this.domain = domain;
     this.memory = resources.memory;
-    this.program = program;
-    this.startInfo = startInfo;
+    this.program = start.program;
+    this.startInfo = start.startInfo;
+    this.#trapServers = trapServers;
     this.#goneSubscription = hypervisor.onDomainGone((gone) => this.#domainGone(gone));
   }
 
@@ -144,21 +148,33 @@ class LocalConnection implements HypervisorConnection {
     return this.#foreign.get(`${domain} memory`) ?? (access === 'events' ? this.#foreign.get(`${domain} events`) : undefined);
   }
 
-  async unmapDomain(domain: DomId, access: MapAccess): Promise<void> {
-    if (this.#foreign.delete(`${domain} ${access}`)) await this.call('unmap_domain', domain, access);
+  async unmapDomain(domain: DomId): Promise<void> {
+    if (this.#forget(domain)) await this.call('unmap_domain', domain);
   }
 
-  attachDoorbell(aio: AioContext, onRing: () => void): Disposable {
+  attachDoorbell(aio: AioContext, poll: () => boolean): Disposable {
     const notifier = aio.createEventNotifier();
-    const handler = aio.addHandler(notifier, { onReady: () => notifier.testAndClear() && onRing() });
+    const handler = aio.addHandler(notifier, { onReady: () => notifier.testAndClear() && poll() });
+    const poller = aio.addPoller({ poll });
     this.#doorbell.attach(() => notifier.set());
     return {
       [Symbol.dispose]: () => {
         this.#doorbell.attach(undefined);
+        poller[Symbol.dispose]();
         handler[Symbol.dispose]();
         notifier[Symbol.dispose]();
       },
     };
+  }
+
+  async serveTraps(domain: DomId, serve: () => void): Promise<void> {
+    await this.call('ioreq_server_create', domain);
+    this.#trapServers.set(domain, serve);
+  }
+
+  trap(_aio: AioContext, _deviceModel: ForeignDomain, done: () => boolean): boolean {
+    this.#trapServers.get(this.domain)?.();
+    return done();
   }
 
   onDomainGone(handler: (domain: DomId) => void): Disposable {
@@ -194,7 +210,11 @@ class LocalConnection implements HypervisorConnection {
   }
 
   #domainGone(domain: DomId): void {
-    const mapped = [`${domain} memory`, `${domain} events`].filter((key) => this.#foreign.delete(key));
-    if (mapped.length > 0) for (const handler of this.#goneHandlers) handler(domain);
+    if (this.#forget(domain)) for (const handler of this.#goneHandlers) handler(domain);
+  }
+
+  #forget(domain: DomId): boolean {
+    const memory = this.#foreign.delete(`${domain} memory`);
+    return this.#foreign.delete(`${domain} events`) || memory;
   }
 }

@@ -1,0 +1,181 @@
+import type { DomId, EvtchnPort } from '@virtlab/abi/brands';
+import { GNTTAB_NR_RESERVED_ENTRIES } from '@virtlab/abi/grant-table';
+import type { AioContext, BottomHalf } from '@virtlab/aio';
+import {
+  type EventChannelHypercalls,
+  type EventChannels,
+  type EventTarget,
+  createEventChannels,
+} from '@virtlab/event-channel';
+import { type GrantMapper, type GrantTable, type GrantTableView, createGrantMapper, createGrantTable } from '@virtlab/grant-table';
+import { type MemoryRegion, PageAllocator } from '@virtlab/guest-memory';
+import {
+  type ForeignDomain,
+  type HypervisorConnection,
+  PAGE_SIZE,
+  type ShutdownReason,
+  XEN_PAGES,
+  grantTableOf,
+} from '@virtlab/hypervisor';
+import { toEventChannelError } from './errors.ts';
+
+/** A peer's mappings at once, at most. */
+const MAP_COUNT_MAX = 65536;
+
+/** What the code of a domain has: its memory, its ports, its grants, its event loop. */
+export interface Domain extends AsyncDisposable {
+  readonly id: DomId;
+  readonly aio: AioContext;
+  readonly connection: HypervisorConnection;
+  readonly ram: MemoryRegion;
+  /** Free frames of RAM; the last frame is xenstore's. */
+  readonly pages: PageAllocator;
+  readonly events: EventChannels;
+  readonly grants: GrantTable;
+  readonly grantMapper: GrantMapper;
+  /** Maps a peer's pages: `memory` once it granted us something, or if we are privileged. */
+  mapDomain(domain: DomId): Promise<ForeignDomain>;
+  /** `poll` is asked on every wake-up and while the loop polls; it answers whether it found something. */
+  addUpcall(poll: () => boolean): Disposable;
+  console(record: unknown): void;
+  /** Announces the end and closes the connection. */
+  shutdown(reason: ShutdownReason): Promise<void>;
+  /** What is still held: ports, grants, mappings, pages, handlers. */
+  leaks(): readonly string[];
+}
+
+/** Brings a domain up on its connection: everything that needs no other domain. */
+export function bootDomain(connection: HypervisorConnection, aio: AioContext): Domain {
+  return new BootedDomain(connection, aio);
+}
+
+class BootedDomain implements Domain {
+  readonly id: DomId;
+  readonly aio: AioContext;
+  readonly connection: HypervisorConnection;
+  readonly ram: MemoryRegion;
+  readonly pages: PageAllocator;
+  readonly events: EventChannels;
+  readonly grants: GrantTable;
+  readonly grantMapper: GrantMapper;
+  readonly #upcalls = new Set<() => boolean>();
+  readonly #targets = new Map<DomId, EventTarget>();
+  /** Looked up by the data plane for every map, so made once. */
+  readonly #tables = new Map<DomId, GrantTableView>();
+  #selfUpcall: BottomHalf | undefined;
+  readonly #registrations: Disposable[] = [];
+
+  constructor(connection: HypervisorConnection, aio: AioContext) {
+    const { domain, memory } = connection;
+    this.id = domain;
+    this.aio = aio;
+    this.connection = connection;
+    this.ram = memory.ram;
+    this.pages = new PageAllocator(0, memory.ram.size - PAGE_SIZE);
+    const own: EventTarget = {
+      region: memory.xen,
+      sharedInfoOffset: XEN_PAGES.sharedInfo,
+      wake: () => this.#wakeSelf(),
+    };
+    this.events = createEventChannels({
+      domain,
+      own,
+      portTable: { region: memory.xen, offset: XEN_PAGES.portTable, portCount: XEN_PAGES.portCount },
+      hypercalls: eventHypercalls(connection),
+      peers: {
+        target: (peer) => this.#targets.get(peer),
+        connect: async (peer) => this.#target(await connection.mapDomain(peer, 'events')),
+      },
+    });
+    const reservedCount = GNTTAB_NR_RESERVED_ENTRIES;
+    this.grants = createGrantTable({ domain, view: grantTableOf(memory), reservedCount });
+    this.grantMapper = createGrantMapper({
+      domain,
+      mapCountMax: MAP_COUNT_MAX,
+      peers: { table: (peer) => this.#tables.get(peer) },
+    });
+    this.#tables.set(domain, grantTableOf(memory));
+    this.addUpcall(() => this.events.hasPending() && this.events.dispatch() > 0);
+    this.#registrations.push(
+      connection.onDomainGone((peer) => {
+        this.#targets.delete(peer);
+        this.#tables.delete(peer);
+      }),
+      connection.attachDoorbell(aio, () => this.#runUpcalls()),
+    );
+  }
+
+  async mapDomain(domain: DomId): Promise<ForeignDomain> {
+    const foreign = await this.connection.mapDomain(domain, 'memory');
+    const { xen, ram } = foreign.memory;
+    if (ram !== undefined && !this.#tables.has(domain)) this.#tables.set(domain, grantTableOf({ xen, ram }));
+    this.#target(foreign);
+    return foreign;
+  }
+
+  addUpcall(poll: () => boolean): Disposable {
+    this.#upcalls.add(poll);
+    return { [Symbol.dispose]: () => void this.#upcalls.delete(poll) };
+  }
+
+  console(record: unknown): void {
+    this.connection.call('console_write', record).catch(() => {}); // the machine is gone: nobody reads it
+  }
+
+  async shutdown(reason: ShutdownReason): Promise<void> {
+    await this.connection.call('domain_shutdown', reason);
+    await this[Symbol.asyncDispose]();
+    this.connection.close();
+  }
+
+  leaks(): readonly string[] {
+    return [
+      ...this.events.openPorts().map((port) => `domain ${this.id}: event channel port ${port}`),
+      ...this.grants.live().map(({ ref, domain }) => `domain ${this.id}: grant ${ref} to domain ${domain}`),
+      ...this.grantMapper.live().map(({ ref, domain }) => `domain ${this.id}: maps grant ${ref} of domain ${domain}`),
+      ...(this.pages.usedPages > 0 ? [`domain ${this.id}: ${this.pages.usedPages} pages`] : []),
+    ];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const registration of this.#registrations.splice(0)) registration[Symbol.dispose]();
+    this.#upcalls.clear();
+  }
+
+  #runUpcalls(): boolean {
+    let progress = false;
+    for (const poll of this.#upcalls) if (poll()) progress = true;
+    return progress;
+  }
+
+  /** An event to oneself: no doorbell, the loop only has to look again. */
+  #wakeSelf(): void {
+    this.#selfUpcall ??= this.aio.createBottomHalf(() => void this.#runUpcalls());
+    this.#selfUpcall.schedule();
+  }
+
+  #target(foreign: ForeignDomain): EventTarget {
+    const held = this.#targets.get(foreign.domain);
+    if (held !== undefined) return held;
+    const target: EventTarget = {
+      region: foreign.memory.xen,
+      sharedInfoOffset: XEN_PAGES.sharedInfo,
+      wake: () => foreign.ring(),
+    };
+    this.#targets.set(foreign.domain, target);
+    return target;
+  }
+}
+
+function eventHypercalls(connection: HypervisorConnection): EventChannelHypercalls {
+  return {
+    allocUnbound: (domain, remote) => connection.call('alloc_unbound', domain, remote).catch(toEventChannelError),
+    bindInterdomain: (remote, port) => connection.call('bind_interdomain', remote, port).catch(toEventChannelError),
+    bindVirq: (virq, vcpu) => connection.call('bind_virq', virq, vcpu).catch(toEventChannelError),
+    bindIpi: (vcpu) => connection.call('bind_ipi', vcpu).catch(toEventChannelError),
+    close: async (port: EvtchnPort) => {
+      await connection.call('evtchn_close', port).catch(toEventChannelError);
+    },
+    status: (domain, port) => connection.call('evtchn_status', domain, port).catch(toEventChannelError),
+  };
+}

@@ -1,0 +1,15 @@
+export { bootDomain, type Domain } from './domain.ts';
+export { DomainError } from './errors.ts';
+export { createDeviceModel, type DeviceModelServer } from './device-model.ts';
+export { createHvmPlatform, type HvmPlatform } from './hvm-platform.ts';
+export { connectOwnXenstore } from './start-of-day.ts';
+export { startXenstored, type XenstoredService } from './xenstored.ts';
+export {
+  createToolstack,
+  onShutdownRequest,
+  type Guest,
+  type GuestConfig,
+  type Toolstack,
+  type XenbusDeviceKeys,
+} from './toolstack.ts';
+export { runProgram, type DomainProgramModule } from './program.ts';

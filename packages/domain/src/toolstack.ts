@@ -1,0 +1,186 @@
+import type { DomId } from '@virtlab/abi/brands';
+import { type DomainProgram, type DomainType, XEN_PAGES } from '@virtlab/hypervisor';
+import { createDevice, removeDevice } from '@virtlab/xenbus';
+import type { Xenstore } from '@virtlab/xenstore';
+import { type DeviceModelServer, createDeviceModel } from './device-model.ts';
+import type { Domain } from './domain.ts';
+import { DomainError } from './errors.ts';
+import { seedXenstoreGrant, xenstoreFrameOf } from './start-of-day.ts';
+
+export interface GuestConfig {
+  readonly name: string;
+  readonly type: DomainType;
+  /** Bytes. */
+  readonly ramSize: number;
+  readonly program: DomainProgram;
+}
+
+/** A domain that the toolstack made; not yet running until `start`. */
+export interface Guest {
+  readonly domain: DomId;
+  readonly name: string;
+  /** PCI, for HVM. */
+  readonly deviceModel: DeviceModelServer | undefined;
+  start(): Promise<void>;
+}
+
+/** What makes domains and gives them devices, as libxl does; runs in domain 0. */
+export interface Toolstack {
+  createGuest(config: GuestConfig): Promise<Guest>;
+  /** Makes the xenstore directories of a xenbus device and its backend in this domain. */
+  attachXenbusDevice(guest: Guest, kind: string, index: number, keys?: XenbusDeviceKeys): Promise<void>;
+  detachXenbusDevice(guest: Guest, kind: string, index: number): Promise<void>;
+  /** Asks the domain to power off (`control/shutdown`), waits, and destroys it if it does not. True if it went by itself. */
+  shutdownGuest(guest: Guest, timeoutMs: number): Promise<boolean>;
+  destroyGuest(guest: Guest): Promise<void>;
+}
+
+export interface XenbusDeviceKeys {
+  readonly frontend?: Readonly<Record<string, string>>;
+  readonly backend?: Readonly<Record<string, string>>;
+}
+
+export function createToolstack(own: Domain, store: Xenstore): Toolstack {
+  return new Libxl(own, store);
+}
+
+class Libxl implements Toolstack {
+  readonly #own: Domain;
+  readonly #store: Xenstore;
+
+  constructor(own: Domain, store: Xenstore) {
+    this.#own = own;
+    this.#store = store;
+  }
+
+  async createGuest({ name, type, ramSize, program }: GuestConfig): Promise<Guest> {
+    const own = this.#own;
+    const domain = await own.connection.call('domain_create', { name, type, ramSize });
+    try {
+      const foreign = await own.mapDomain(domain);
+      seedXenstoreGrant(foreign, XEN_PAGES.grantTable, own.id);
+      const xenstorePort = await own.connection.call('alloc_unbound', domain, own.id);
+      const xenstoreFrame = xenstoreFrameOf(ramSize);
+      await this.#writeDomainNodes(domain, name, ramSize, xenstoreFrame, xenstorePort);
+      await this.#store.introduce(domain, xenstoreFrame, xenstorePort);
+      const deviceModel = type === 'hvm' ? await createDeviceModel(own, domain) : undefined;
+      const start = async (): Promise<void> => {
+        await own.connection.call('domain_unpause', domain, program, { xenstoreFrame, xenstorePort });
+      };
+      return { domain, name, deviceModel, start };
+    } catch (error) {
+      await own.connection.call('domain_destroy', domain).catch(() => {}); // it may have gone with what failed
+      throw error;
+    }
+  }
+
+  async attachXenbusDevice(guest: Guest, kind: string, index: number, keys: XenbusDeviceKeys = {}): Promise<void> {
+    await createDevice(this.#store, {
+      kind,
+      index,
+      frontendDomain: guest.domain,
+      backendDomain: this.#own.id,
+      frontendKeys: keys.frontend ?? {},
+      backendKeys: keys.backend ?? {},
+    });
+  }
+
+  async detachXenbusDevice(guest: Guest, kind: string, index: number): Promise<void> {
+    await removeDevice(this.#store, { kind, index, frontendDomain: guest.domain, backendDomain: this.#own.id });
+  }
+
+  async shutdownGuest(guest: Guest, timeoutMs: number): Promise<boolean> {
+    const ended = this.#ended(guest.domain, timeoutMs);
+    await this.#store.write(`/local/domain/${guest.domain}/control/shutdown`, 'poweroff');
+    const clean = await ended;
+    await this.destroyGuest(guest);
+    return clean;
+  }
+
+  async destroyGuest(guest: Guest): Promise<void> {
+    await guest.deviceModel?.[Symbol.asyncDispose]();
+    const info = await this.#own.connection.call('domain_info');
+    if (info.some(({ domain }) => domain === guest.domain)) {
+      await this.#own.connection.call('domain_destroy', guest.domain);
+    }
+    if (await this.#store.isDomainIntroduced(guest.domain)) await this.#store.release(guest.domain);
+    for (const path of [`/local/domain/${guest.domain}`, `/vm/${vmUuid(guest.domain)}`, this.#backendsOf(guest)]) {
+      if (await this.#store.exists(path)) await this.#store.rm(path);
+    }
+    await this.#own.connection.unmapDomain(guest.domain);
+  }
+
+  #backendsOf(guest: Guest): string {
+    return `/local/domain/${this.#own.id}/backend/virtio/${guest.domain}`;
+  }
+
+  /** Resolves when the domain is gone (true) or the time is over (false). */
+  async #ended(domain: DomId, timeoutMs: number): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const look = async (): Promise<void> => {
+      const info = await this.#own.connection.call('domain_info');
+      if (!info.some((each) => each.domain === domain)) resolve(true);
+    };
+    const watch = await this.#store.watch('@releaseDomain', () => void look().catch(() => resolve(false)));
+    const timer = this.#own.aio.createTimer(() => resolve(false));
+    timer.arm(timeoutMs);
+    void promise.then(async () => {
+      timer[Symbol.dispose]();
+      await watch.close();
+    });
+    return await promise;
+  }
+
+  async #writeDomainNodes(
+    domain: DomId,
+    name: string,
+    ramSize: number,
+    xenstoreFrame: number,
+    xenstorePort: number,
+  ): Promise<void> {
+    const path = `/local/domain/${domain}`;
+    const vm = `/vm/${vmUuid(domain)}`;
+    const readable = [{ domid: this.#own.id, access: 'n' }, { domid: domain, access: 'r' }] as const;
+    const owned = [{ domid: domain, access: 'n' }] as const;
+    await this.#store.transaction(async (tx) => {
+      await tx.mkdir(path);
+      await tx.setPermissions(path, readable);
+      await tx.mkdir(vm);
+      await tx.setPermissions(vm, readable);
+      await tx.write(`${vm}/name`, name);
+      await tx.write(`${vm}/uuid`, vmUuid(domain));
+      const nodes = {
+        name,
+        domid: String(domain),
+        vm,
+        'memory/target': String(ramSize / 1024),
+        'store/ring-ref': String(xenstoreFrame),
+        'store/port': String(xenstorePort),
+      };
+      for (const [key, value] of Object.entries(nodes)) await tx.write(`${path}/${key}`, value);
+      for (const key of ['control', 'control/shutdown', 'data', 'device']) {
+        await tx.mkdir(`${path}/${key}`);
+        await tx.setPermissions(`${path}/${key}`, key === 'device' ? readable : owned);
+      }
+    });
+  }
+}
+
+/** Unique in a machine's life, as domain ids are. */
+function vmUuid(domain: DomId): string {
+  return `00000000-0000-4000-8000-${domain.toString(16).padStart(12, '0')}`;
+}
+
+/** Calls `onShutdown` once when the toolstack asks this domain to power off. */
+export async function onShutdownRequest(store: Xenstore, domain: DomId, onShutdown: () => void): Promise<AsyncDisposable> {
+  const path = `/local/domain/${domain}/control/shutdown`;
+  const watch = await store.watch(path, () => {
+    store.readText(path).then(
+      (value) => value === 'poweroff' && onShutdown(),
+      (error: unknown) => {
+        throw new DomainError('EIO', `Cannot read ${path}`, { cause: error });
+      },
+    );
+  });
+  return { [Symbol.asyncDispose]: () => watch.close() };
+}

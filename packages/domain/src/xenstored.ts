@@ -1,0 +1,68 @@
+import { type DomId, type EvtchnPort, type GrantHandle } from '@virtlab/abi/brands';
+import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
+import { GNTTAB_RESERVED_XENSTORE } from '@virtlab/abi/grant-table';
+import { PAGE_SIZE } from '@virtlab/hypervisor';
+import { type InProcessXenstore, type Xenstore, createXenstore } from '@virtlab/xenstore';
+import type { XenstoreRingPort } from '@virtlab/xenstore/server';
+import type { Domain } from './domain.ts';
+
+/** xenstored as a service of domain 0: its own client, and a ring for every domain that is introduced. */
+export interface XenstoredService extends AsyncDisposable {
+  readonly daemon: InProcessXenstore;
+  /** Domain 0's own privileged connection. */
+  readonly store: Xenstore;
+}
+
+export async function startXenstored(own: Domain): Promise<XenstoredService> {
+  const introduced = new Set<DomId>();
+  const daemon = createXenstore({
+    domains: {
+      attach: async (domain, _gfn, port) => {
+        const ring = await attachRing(own, domain, port);
+        if (ring !== undefined) introduced.add(domain);
+        return ring ?? 'EINVAL';
+      },
+    },
+  });
+  const port = await own.events.bindVirq(VIRQ_DOM_EXC);
+  own.events.onEvent(port, () => void releaseDead());
+  const store = daemon.connect(own.id, { privileged: true });
+
+  /** VIRQ_DOM_EXC says only that some domain ended: find out which, as xenstored's domain_cleanup does. */
+  async function releaseDead(): Promise<void> {
+    const alive = new Set((await own.connection.call('domain_info')).map((info) => info.domain));
+    for (const domain of [...introduced].filter((each) => !alive.has(each))) {
+      introduced.delete(domain);
+      daemon.server.releaseDomain(domain);
+    }
+  }
+
+  return {
+    daemon,
+    store,
+    [Symbol.asyncDispose]: async () => {
+      store.close();
+      daemon.server.close();
+      await own.events.close(port);
+    },
+  };
+}
+
+/** Maps the ring that the domain granted us under the reserved reference and binds to its port. */
+async function attachRing(own: Domain, domain: DomId, port: EvtchnPort): Promise<XenstoreRingPort | undefined> {
+  const foreign = await own.mapDomain(domain);
+  const handle = own.grantMapper.map(domain, GNTTAB_RESERVED_XENSTORE as never, true);
+  const { ram } = foreign.memory;
+  if (handle < 0 || ram === undefined) return undefined;
+  const byteOffset = own.grantMapper.frame * PAGE_SIZE;
+  const local = await own.events.bindInterdomain(domain, port);
+  return {
+    page: { u8: ram.u8, u32: ram.u32, byteOffset },
+    kick: () => void own.events.send(local),
+    listen: (onEvent) => own.events.onEvent(local, onEvent),
+    close: () => {
+      own.grantMapper.unmap(handle as GrantHandle);
+      own.events.close(local).catch(() => {}); // the domain's end closed it already
+    },
+  };
+}

@@ -1,0 +1,2 @@
+export { connectHypervisor } from './connect.ts';
+export { createProcessMachine, type ProcessMachine, type ProcessMachineOptions } from './process-machine.ts';
