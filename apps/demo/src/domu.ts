@@ -84,7 +84,9 @@ class DomU {
       },
       filesystem: ({ fileCount, fileSize }) => this.#filesystem(fileCount, fileSize),
       listing: async () => {
-        using volume = await FatVolume.open(createSyncDisk(this.#domain.aio, this.#disk, this.#disk.capacitySectors));
+        using volume = await FatVolume.open(
+          createSyncDisk(this.#domain.aio, this.#disk, this.#disk.capacitySectors),
+        );
         return { files: volume.mount() ? volume.list('/') : undefined };
       },
       checksum: () => this.#checksum(),
@@ -99,7 +101,10 @@ class DomU {
   async #devices(): Promise<DevicesAnswer> {
     const details = new Map([
       [VIRTIO_ID_RNG, ''],
-      [VIRTIO_ID_NET, `${formatMac(this.#net.mac)}, mtu ${this.#net.mtu}, link ${this.#net.linkUp ? 'up' : 'down'}`],
+      [
+        VIRTIO_ID_NET,
+        `${formatMac(this.#net.mac)}, mtu ${this.#net.mtu}, link ${this.#net.linkUp ? 'up' : 'down'}`,
+      ],
     ]);
     const features = new Map([
       [VIRTIO_ID_RNG, this.#rng.features],
@@ -166,13 +171,21 @@ class DomU {
     const start = this.#domain.aio.now();
     const size = this.#disk.capacitySectors * VIRTIO_BLK_SECTOR_SIZE;
     const hash = createHash('sha256');
-    const chunks = Array.from({ length: CHECKSUM_CHUNKS_IN_FLIGHT }, () => new Uint8Array(CHECKSUM_CHUNK_SIZE));
+    const chunks = Array.from(
+      { length: CHECKSUM_CHUNKS_IN_FLIGHT },
+      () => new Uint8Array(CHECKSUM_CHUNK_SIZE),
+    );
     for (let at = 0; at < size; at += CHECKSUM_CHUNK_SIZE * chunks.length) {
       const parts = chunks
         .map((chunk, index) => ({ chunk, from: at + index * CHECKSUM_CHUNK_SIZE }))
         .filter(({ from }) => from < size)
-        .map(({ chunk, from }) => ({ from, bytes: chunk.subarray(0, Math.min(CHECKSUM_CHUNK_SIZE, size - from)) }));
-      await Promise.all(parts.map(({ from, bytes }) => this.#disk.read(from / VIRTIO_BLK_SECTOR_SIZE, bytes)));
+        .map(({ chunk, from }) => ({
+          from,
+          bytes: chunk.subarray(0, Math.min(CHECKSUM_CHUNK_SIZE, size - from)),
+        }));
+      await Promise.all(
+        parts.map(({ from, bytes }) => this.#disk.read(from / VIRTIO_BLK_SECTOR_SIZE, bytes)),
+      );
       for (const { bytes } of parts) hash.update(bytes);
     }
     return { bytes: size, sha256: hash.digest('hex'), durationMs: this.#domain.aio.now() - start };
@@ -199,7 +212,12 @@ class DomU {
     const sent = await this.#station.blast(ip, UDP_PORT, size, durationMs);
     const after = this.#net.statistics;
     const elapsed = this.#domain.aio.now() - start;
-    return { sent, durationMs: elapsed, kicks: after.kicks - before.kicks, calls: after.calls - before.calls };
+    return {
+      sent,
+      durationMs: elapsed,
+      kicks: after.kicks - before.kicks,
+      calls: after.calls - before.calls,
+    };
   }
 
   /** Closes drivers and links, and says what is still held then. */

@@ -30,7 +30,10 @@ describe('FatVolume', () => {
     using again = await FatVolume.open(disk);
     expect(again.mount()).toBe(true);
     expect(again.readFile('/d/data.bin')).toEqual(content);
-    expect(again.list('/')).toEqual([{ name: 'd', size: 0 }, { name: 'empty', size: 0 }]);
+    expect(again.list('/')).toEqual([
+      { name: 'd', size: 0 },
+      { name: 'empty', size: 0 },
+    ]);
     expect(disk.flushes).toBeGreaterThan(0);
   });
 
@@ -47,6 +50,8 @@ describe('FatVolume', () => {
         throw new Error('IOERR at sector 0');
       },
     });
-    expect(() => volume.format()).toThrow(expect.objectContaining({ cause: new Error('IOERR at sector 0') }) as Error);
+    expect(() => volume.format()).toThrow(
+      expect.objectContaining({ cause: new Error('IOERR at sector 0') }) as Error,
+    );
   });
 });

@@ -11,7 +11,17 @@ export interface SynchronousDisk {
 
 const SECTOR_SIZE = 512;
 const WORK_SIZE = 64 * 1024;
-const NAMES = ['FR_OK', 'FR_DISK_ERR', 'FR_INT_ERR', 'FR_NOT_READY', 'FR_NO_FILE', 'FR_NO_PATH', 'FR_INVALID_NAME', 'FR_DENIED', 'FR_EXIST'];
+const NAMES = [
+  'FR_OK',
+  'FR_DISK_ERR',
+  'FR_INT_ERR',
+  'FR_NOT_READY',
+  'FR_NO_FILE',
+  'FR_NO_PATH',
+  'FR_INVALID_NAME',
+  'FR_DENIED',
+  'FR_EXIST',
+];
 
 /** A FAT filesystem (FatFs) on a virtio disk. */
 export class FatVolume implements Disposable {
@@ -57,7 +67,8 @@ export class FatVolume implements Disposable {
         this.#ff.HEAPU8.set(part, this.#scratch);
         const done = this.#scratch + WORK_SIZE - 4;
         this.#check(`f_write ${path}`, this.#ff.f_write(file, this.#scratch, part.length, done));
-        if (this.#ff.getValue(done, 'i32') !== part.length) throw new Error(`f_write ${path}: the filesystem is full`);
+        if (this.#ff.getValue(done, 'i32') !== part.length)
+          throw new Error(`f_write ${path}: the filesystem is full`);
       }
     });
   }
@@ -65,7 +76,7 @@ export class FatVolume implements Disposable {
   readFile(path: string): Uint8Array {
     return this.#withFile(path, FatFs.FA_READ, (file) => {
       const bytes = new Uint8Array(this.#ff.f_size(file));
-      for (let at = 0; at < bytes.length; ) {
+      for (let at = 0; at < bytes.length;) {
         const done = this.#scratch + WORK_SIZE - 4;
         const wanted = Math.min(WORK_SIZE / 2, bytes.length - at);
         this.#check(`f_read ${path}`, this.#ff.f_read(file, this.#scratch, wanted, done));
@@ -124,7 +135,9 @@ export class FatVolume implements Disposable {
   #check(what: string, result: number): void {
     if (result === FatFs.FR_OK) return;
     const cause = this.#failure.error;
-    throw new Error(`${what}: ${NAMES[result] ?? `FatFs error ${result}`}`, { ...(cause !== undefined && { cause }) });
+    throw new Error(`${what}: ${NAMES[result] ?? `FatFs error ${result}`}`, {
+      ...(cause !== undefined && { cause }),
+    });
   }
 }
 

@@ -26,7 +26,11 @@ export const DEVICE_NAMES: ReadonlyMap<number, string> = new Map([
 const PCI_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
 
 /** The only place of a domU's program that knows what its transport is. */
-export async function connectDevices(domain: Domain, store: Xenstore, transport: TransportName): Promise<DeviceLinks> {
+export async function connectDevices(
+  domain: Domain,
+  store: Xenstore,
+  transport: TransportName,
+): Promise<DeviceLinks> {
   return transport === 'pci' ? await connectPciDevices(domain) : await connectXenbusDevices(domain, store);
 }
 

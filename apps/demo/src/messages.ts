@@ -76,7 +76,11 @@ export interface DomURequests {
 export interface DevicesAnswer {
   /** From the program's first line to every driver running. */
   readonly connectMs: number;
-  readonly devices: readonly { readonly name: string; readonly features: readonly string[]; readonly detail: string }[];
+  readonly devices: readonly {
+    readonly name: string;
+    readonly features: readonly string[];
+    readonly detail: string;
+  }[];
   /** Trapped PCI accesses until then; 0 over xenbus. */
   readonly trapCount: number;
 }

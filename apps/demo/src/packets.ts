@@ -28,9 +28,26 @@ export interface Station {
 }
 
 export type ParsedFrame =
-  | { readonly kind: 'arp'; readonly operation: number; readonly sender: Station; readonly targetIp: Uint8Array }
-  | { readonly kind: 'icmp'; readonly type: number; readonly source: Station; readonly id: number; readonly sequence: number }
-  | { readonly kind: 'udp'; readonly source: Station; readonly sourcePort: number; readonly port: number; readonly payload: Uint8Array }
+  | {
+      readonly kind: 'arp';
+      readonly operation: number;
+      readonly sender: Station;
+      readonly targetIp: Uint8Array;
+    }
+  | {
+      readonly kind: 'icmp';
+      readonly type: number;
+      readonly source: Station;
+      readonly id: number;
+      readonly sequence: number;
+    }
+  | {
+      readonly kind: 'udp';
+      readonly source: Station;
+      readonly sourcePort: number;
+      readonly port: number;
+      readonly payload: Uint8Array;
+    }
   | { readonly kind: 'other' };
 
 export function buildArpRequest(frame: Uint8Array, own: Station, targetIp: Uint8Array): number {
@@ -41,7 +58,13 @@ export function buildArpReply(frame: Uint8Array, own: Station, to: Station): num
   return buildArp(frame, ARP_REPLY, own, to, to.mac);
 }
 
-function buildArp(frame: Uint8Array, operation: number, own: Station, target: Station, destination: Uint8Array): number {
+function buildArp(
+  frame: Uint8Array,
+  operation: number,
+  own: Station,
+  target: Station,
+  destination: Uint8Array,
+): number {
   writeEthernet(frame, destination, own.mac, ETHERTYPE_ARP);
   const view = viewOf(frame);
   view.setUint16(14, 1); // hardware: Ethernet
@@ -56,21 +79,43 @@ function buildArp(frame: Uint8Array, operation: number, own: Station, target: St
   return ARP_FRAME_SIZE;
 }
 
-export function buildEchoRequest(frame: Uint8Array, own: Station, to: Station, id: number, sequence: number, size: number): number {
+export function buildEchoRequest(
+  frame: Uint8Array,
+  own: Station,
+  to: Station,
+  id: number,
+  sequence: number,
+  size: number,
+): number {
   const at = ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE;
   for (let index = 0; index < size; index += 1) frame[at + ICMP_HEADER_SIZE + index] = index & 0xff;
   return finishIcmp(frame, ICMP_ECHO_REQUEST, own, to, id, sequence, size);
 }
 
 /** Answers an echo request; `request` is the received frame. */
-export function buildEchoReply(frame: Uint8Array, own: Station, to: Station, request: Uint8Array, id: number, sequence: number): number {
+export function buildEchoReply(
+  frame: Uint8Array,
+  own: Station,
+  to: Station,
+  request: Uint8Array,
+  id: number,
+  sequence: number,
+): number {
   const at = ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE + ICMP_HEADER_SIZE;
   const size = ipTotalSize(request) - IPV4_HEADER_SIZE - ICMP_HEADER_SIZE;
   frame.set(request.subarray(at, at + size), at);
   return finishIcmp(frame, ICMP_ECHO_REPLY, own, to, id, sequence, size);
 }
 
-function finishIcmp(frame: Uint8Array, type: number, own: Station, to: Station, id: number, sequence: number, size: number): number {
+function finishIcmp(
+  frame: Uint8Array,
+  type: number,
+  own: Station,
+  to: Station,
+  id: number,
+  sequence: number,
+  size: number,
+): number {
   const at = ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE;
   const view = viewOf(frame);
   frame[at] = type;
@@ -83,7 +128,13 @@ function finishIcmp(frame: Uint8Array, type: number, own: Station, to: Station, 
 }
 
 /** The payload must stand at `UDP_PAYLOAD_OFFSET` of the frame already. */
-export function buildUdp(frame: Uint8Array, own: Station, to: Station, ports: { source: number; destination: number }, size: number): number {
+export function buildUdp(
+  frame: Uint8Array,
+  own: Station,
+  to: Station,
+  ports: { source: number; destination: number },
+  size: number,
+): number {
   const at = ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE;
   const view = viewOf(frame);
   const udpSize = UDP_HEADER_SIZE + size;
@@ -109,21 +160,29 @@ export function parseFrame(frame: Uint8Array): ParsedFrame {
       targetIp: frame.slice(38, 42),
     };
   }
-  if (type !== ETHERTYPE_IPV4 || frame.length < ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE) return { kind: 'other' };
+  if (type !== ETHERTYPE_IPV4 || frame.length < ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE)
+    return { kind: 'other' };
   return parseIpv4(frame, view);
 }
 
 function parseIpv4(frame: Uint8Array, view: DataView): ParsedFrame {
   const ip = ETHERNET_HEADER_SIZE;
   const total = ipTotalSize(frame);
-  if (frame[ip] !== 0x45 || total < IPV4_HEADER_SIZE + 8 || ip + total > frame.length) return { kind: 'other' };
+  if (frame[ip] !== 0x45 || total < IPV4_HEADER_SIZE + 8 || ip + total > frame.length)
+    return { kind: 'other' };
   if (checksum(frame, ip, ip + IPV4_HEADER_SIZE, 0) !== 0) return { kind: 'other' };
   const source: Station = { mac: frame.slice(6, 12), ip: frame.slice(ip + 12, ip + 16) };
   const at = ip + IPV4_HEADER_SIZE;
   const end = ip + total;
   if (frame[ip + 9] === PROTOCOL_ICMP) {
     if (checksum(frame, at, end, 0) !== 0) return { kind: 'other' };
-    return { kind: 'icmp', type: frame[at]!, source, id: view.getUint16(at + 4), sequence: view.getUint16(at + 6) };
+    return {
+      kind: 'icmp',
+      type: frame[at]!,
+      source,
+      id: view.getUint16(at + 4),
+      sequence: view.getUint16(at + 6),
+    };
   }
   if (frame[ip + 9] !== PROTOCOL_UDP) return { kind: 'other' };
   const size = view.getUint16(at + 4);
@@ -151,7 +210,13 @@ function ipTotalSize(frame: Uint8Array): number {
   return viewOf(frame).getUint16(ETHERNET_HEADER_SIZE + 2);
 }
 
-function writeIpv4(frame: Uint8Array, own: Station, to: Station, protocol: number, payloadSize: number): number {
+function writeIpv4(
+  frame: Uint8Array,
+  own: Station,
+  to: Station,
+  protocol: number,
+  payloadSize: number,
+): number {
   writeEthernet(frame, to.mac, own.mac, ETHERTYPE_IPV4);
   const view = viewOf(frame);
   const at = ETHERNET_HEADER_SIZE;
@@ -173,7 +238,12 @@ function writeEthernet(frame: Uint8Array, destination: Uint8Array, source: Uint8
   frame[13] = type & 0xff;
 }
 
-function pseudoHeaderSum(source: Uint8Array, destination: Uint8Array, protocol: number, size: number): number {
+function pseudoHeaderSum(
+  source: Uint8Array,
+  destination: Uint8Array,
+  protocol: number,
+  size: number,
+): number {
   const sum = (bytes: Uint8Array): number => ((bytes[0]! << 8) | bytes[1]!) + ((bytes[2]! << 8) | bytes[3]!);
   return sum(source) + sum(destination) + protocol + size;
 }

@@ -95,7 +95,8 @@ export class RandomIo {
     const added = slot.write
       ? this.#driver.submitWrite(sector, slot.offset, blockSize, token)
       : this.#driver.submitRead(sector, slot.offset, blockSize, token);
-    if (added < 0) this.#finished.reject(new Error(`A request of depth ${this.#request.depth} did not fit: ${added}`));
+    if (added < 0)
+      this.#finished.reject(new Error(`A request of depth ${this.#request.depth} did not fit: ${added}`));
     else this.#inFlight += 1;
   }
 
@@ -104,7 +105,9 @@ export class RandomIo {
     this.#inFlight -= 1;
     this.#busy[slot.block] = 0;
     if (completion !== VIRTIO_BLK_S_OK) {
-      this.#finished.reject(new Error(`${slot.write ? 'Write' : 'Read'} of block ${slot.block} ended with status ${completion}`));
+      this.#finished.reject(
+        new Error(`${slot.write ? 'Write' : 'Read'} of block ${slot.block} ended with status ${completion}`),
+      );
       return;
     }
     const now = this.#aio.now();

@@ -4,7 +4,9 @@ import { parseFrame } from './packets.ts';
 import { type FramePort, NetworkStation, parseIp } from './station.ts';
 
 /** Two ends of a wire that delivers in a later turn, and may lose or spoil frames. */
-function wire(spoil: (frame: Uint8Array) => Uint8Array | undefined = (frame) => frame): [FramePort, FramePort] {
+function wire(
+  spoil: (frame: Uint8Array) => Uint8Array | undefined = (frame) => frame,
+): [FramePort, FramePort] {
   const handlers: ((frame: Uint8Array) => void)[] = [];
   const end = (own: number): FramePort => ({
     send: (frame) => {

@@ -145,7 +145,8 @@ export class NetworkStation {
         return;
       case 'udp': {
         const { payload } = parsed;
-        const sequence = payload.length < 4 ? -1 : new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+        const sequence =
+          payload.length < 4 ? -1 : new DataView(payload.buffer, payload.byteOffset).getUint32(0);
         if (sequence !== this.#udp.next) this.#udp.outOfOrder += 1;
         this.#udp.next = sequence + 1;
         this.#udp.datagrams += 1;
@@ -181,6 +182,10 @@ export class NetworkStation {
 
 export function parseIp(text: string): Uint8Array {
   return Uint8Array.from(text.split('.'), Number);
+}
+
+export function parseMac(text: string): Uint8Array {
+  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
 }
 
 export function formatIp(ip: Uint8Array): string {

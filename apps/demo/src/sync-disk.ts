@@ -13,7 +13,8 @@ const TOKEN = 1;
  * spinning a little and then asleep on the doorbell. Only for a domain that is a process of its own.
  */
 export function createSyncDisk(aio: AioContext, driver: BlkDriver, sectorCount: number): SynchronousDisk {
-  if (!(aio instanceof NodeAioContext)) throw new TypeError('Waiting for a disk synchronously needs a process of its own');
+  if (!(aio instanceof NodeAioContext))
+    throw new TypeError('Waiting for a disk synchronously needs a process of its own');
   let completion: number | undefined;
 
   function complete(submit: (token: number) => number, what: string): void {
@@ -39,7 +40,8 @@ export function createSyncDisk(aio: AioContext, driver: BlkDriver, sectorCount: 
         const where = sector + at / VIRTIO_BLK_SECTOR_SIZE;
         if (write) driver.memory.u8.set(part, buffer);
         complete(
-          (token) => (write ? driver.submitWrite : driver.submitRead).call(driver, where, buffer, part.length, token),
+          (token) =>
+            (write ? driver.submitWrite : driver.submitRead).call(driver, where, buffer, part.length, token),
           `${write ? 'Write' : 'Read'} of ${part.length} bytes at sector ${where}`,
         );
         if (!write) part.set(driver.memory.u8.subarray(buffer, buffer + part.length));

@@ -5,9 +5,21 @@ import {
   IOREQ_TYPE_COPY,
   IOREQ_TYPE_PCI_CONFIG,
 } from '@virtlab/abi/ioreq';
-import { PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY } from '@virtlab/abi/pci';
+import {
+  PCI_BASE_ADDRESS_0,
+  PCI_BASE_ADDRESS_MEM_MASK,
+  PCI_COMMAND,
+  PCI_COMMAND_MEMORY,
+} from '@virtlab/abi/pci';
 import { IdentityDeviceMemory, type MemoryRegion } from '@virtlab/guest-memory';
-import { type ForeignDomain, IoreqSlot, POSTED_BIT_COUNT, PostedBits, type TrappedAccess, XEN_PAGES } from '@virtlab/hypervisor';
+import {
+  type ForeignDomain,
+  IoreqSlot,
+  POSTED_BIT_COUNT,
+  PostedBits,
+  type TrappedAccess,
+  XEN_PAGES,
+} from '@virtlab/hypervisor';
 import { DeviceHost, type DeviceHostOptions } from '@virtlab/virtio';
 import {
   type AccessWidth,
@@ -59,7 +71,14 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
   readonly #doorbells: PostedDoorbells;
   readonly #upcall: Disposable;
   readonly #devices = new Map<number, PluggedDevice>();
-  readonly #access: TrappedAccess = { type: 0, direction: 0, addressLow: 0, addressHigh: 0, size: 1, data: 0 };
+  readonly #access: TrappedAccess = {
+    type: 0,
+    direction: 0,
+    addressLow: 0,
+    addressHigh: 0,
+    size: 1,
+    data: 0,
+  };
 
   constructor(own: Domain, domain: DomId, foreign: ForeignDomain) {
     const { xen, ram } = foreign.memory;
@@ -152,7 +171,10 @@ class PostedDoorbells {
 
   constructor(xen: MemoryRegion, bus: PciBus) {
     this.#bits = new PostedBits(xen, XEN_PAGES.postedDoorbells);
-    this.#table = xen.u32.subarray(XEN_PAGES.doorbellTable / 4, XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT);
+    this.#table = xen.u32.subarray(
+      XEN_PAGES.doorbellTable / 4,
+      XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT,
+    );
     this.#bus = bus;
   }
 

@@ -7,7 +7,13 @@ import {
   type EventTarget,
   createEventChannels,
 } from '@virtlab/event-channel';
-import { type GrantMapper, type GrantTable, type GrantTableView, createGrantMapper, createGrantTable } from '@virtlab/grant-table';
+import {
+  type GrantMapper,
+  type GrantTable,
+  type GrantTableView,
+  createGrantMapper,
+  createGrantTable,
+} from '@virtlab/grant-table';
 import { type MemoryRegion, PageAllocator } from '@virtlab/guest-memory';
 import {
   type ForeignDomain,
@@ -132,7 +138,9 @@ class BootedDomain implements Domain {
     return [
       ...this.events.openPorts().map((port) => `domain ${this.id}: event channel port ${port}`),
       ...this.grants.live().map(({ ref, domain }) => `domain ${this.id}: grant ${ref} to domain ${domain}`),
-      ...this.grantMapper.live().map(({ ref, domain }) => `domain ${this.id}: maps grant ${ref} of domain ${domain}`),
+      ...this.grantMapper
+        .live()
+        .map(({ ref, domain }) => `domain ${this.id}: maps grant ${ref} of domain ${domain}`),
       ...(this.pages.usedPages > 0 ? [`domain ${this.id}: ${this.pages.usedPages} pages`] : []),
     ];
   }
@@ -169,8 +177,10 @@ class BootedDomain implements Domain {
 
 function eventHypercalls(connection: HypervisorConnection): EventChannelHypercalls {
   return {
-    allocUnbound: (domain, remote) => connection.call('alloc_unbound', domain, remote).catch(toEventChannelError),
-    bindInterdomain: (remote, port) => connection.call('bind_interdomain', remote, port).catch(toEventChannelError),
+    allocUnbound: (domain, remote) =>
+      connection.call('alloc_unbound', domain, remote).catch(toEventChannelError),
+    bindInterdomain: (remote, port) =>
+      connection.call('bind_interdomain', remote, port).catch(toEventChannelError),
     bindVirq: (virq, vcpu) => connection.call('bind_virq', virq, vcpu).catch(toEventChannelError),
     bindIpi: (vcpu) => connection.call('bind_ipi', vcpu).catch(toEventChannelError),
     close: async (port: EvtchnPort) => {

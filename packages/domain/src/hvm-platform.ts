@@ -16,7 +16,13 @@ import {
   PostedBits,
   XEN_PAGES,
 } from '@virtlab/hypervisor';
-import type { AccessWidth, InterruptController, InterruptVectors, KickPath, PciAccess } from '@virtlab/virtio-pci';
+import type {
+  AccessWidth,
+  InterruptController,
+  InterruptVectors,
+  KickPath,
+  PciAccess,
+} from '@virtlab/virtio-pci';
 import type { Domain } from './domain.ts';
 import { DomainError } from './errors.ts';
 
@@ -34,7 +40,11 @@ export interface HvmPlatform extends Disposable {
   readonly access: PciAccess;
   readonly interrupts: InterruptController;
   readonly kicks: KickPath;
-  readonly statistics: { readonly trapCount: number; readonly unansweredCount: number; readonly vectorCount: number };
+  readonly statistics: {
+    readonly trapCount: number;
+    readonly unansweredCount: number;
+    readonly vectorCount: number;
+  };
 }
 
 /** Rejects with `DomainError` ENODEV when the domain has no device model. */
@@ -65,7 +75,10 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
     this.#server = server;
     this.#slot = new IoreqSlot(xen, XEN_PAGES.ioreq, 0);
     this.#doorbells = new PostedBits(xen, XEN_PAGES.postedDoorbells);
-    this.#table = xen.u32.subarray(XEN_PAGES.doorbellTable / 4, XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT);
+    this.#table = xen.u32.subarray(
+      XEN_PAGES.doorbellTable / 4,
+      XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT,
+    );
     this.interrupts = new PostedInterruptController(new PostedBits(xen, XEN_PAGES.postedVectors));
     this.interrupts.onVector(HOTPLUG_VECTOR, () => this.#lookForRemovals());
     this.#upcall = domain.addUpcall(() => this.interrupts.poll());
@@ -120,7 +133,14 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
     this.#removalWatches.clear();
   }
 
-  #trap(type: number, direction: number, low: number, high: number, width: AccessWidth, value: number): number {
+  #trap(
+    type: number,
+    direction: number,
+    low: number,
+    high: number,
+    width: AccessWidth,
+    value: number,
+  ): number {
     this.#trapCount += 1;
     this.#slot.submit(type, direction, low, high, width, value);
     this.#doorbells.post(IOREQ_DOORBELL);
@@ -138,7 +158,7 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
   }
 
   #lookForRemovals(): void {
-    for (const watch of [...this.#removalWatches]) {
+    for (const watch of this.#removalWatches) {
       if (this.configRead(watch.bdf, PCI_VENDOR_ID, 2) !== 0xffff) continue;
       this.#removalWatches.delete(watch);
       watch.onRemoved();

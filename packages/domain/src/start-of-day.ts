@@ -1,9 +1,12 @@
-import { GNTTAB_RESERVED_XENSTORE, GRANT_ENTRY_V1, GTF_permit_access } from '@virtlab/abi/grant-table';
-import { PAGE_SIZE } from '@virtlab/hypervisor';
-import { type Xenstore, XenstoreClient } from '@virtlab/xenstore';
-import { connectRing } from '@virtlab/xenstore/client';
-import type { ForeignDomain } from '@virtlab/hypervisor';
+import { type DomId, type GrantRef, grantRef } from '@virtlab/abi/brands';
+import { GNTTAB_RESERVED_XENSTORE } from '@virtlab/abi/grant-table';
+import { seedGrant } from '@virtlab/grant-table';
+import { type ForeignDomain, PAGE_SIZE, grantTableOf } from '@virtlab/hypervisor';
+import { type Xenstore, XenstoreClient, connectRing } from '@virtlab/xenstore';
 import type { Domain } from './domain.ts';
+
+/** The reference under which every domain grants its ring to the domain of xenstored (xen/grant_table.h). */
+export const XENSTORE_GRANT: GrantRef = grantRef(GNTTAB_RESERVED_XENSTORE);
 
 /** The frame of the xenstore ring: the last of RAM, which no page allocator hands out. */
 export function xenstoreFrameOf(ramSize: number): number {
@@ -14,12 +17,10 @@ export function xenstoreFrameOf(ramSize: number): number {
  * Builder's side (libxenguest `xc_dom_gnttab_init`): grants the xenstore ring of a domain that does not run yet to the
  * domain of xenstored, under the reserved reference.
  */
-export function seedXenstoreGrant(guest: ForeignDomain, grantTableOffset: number, xenstoredDomain: number): void {
+export function seedXenstoreGrant(guest: ForeignDomain, xenstored: DomId): void {
   const { xen, ram } = guest.memory;
   if (ram === undefined) throw new TypeError('Building a domain needs its memory');
-  const entry = grantTableOffset + GNTTAB_RESERVED_XENSTORE * GRANT_ENTRY_V1.size;
-  xen.u32[(entry + GRANT_ENTRY_V1.offset.frame) / 4] = xenstoreFrameOf(ram.size);
-  Atomics.store(xen.u32, entry / 4, (GTF_permit_access | (xenstoredDomain << 16)) >>> 0);
+  seedGrant(grantTableOf({ xen, ram }), XENSTORE_GRANT, xenstored, xenstoreFrameOf(ram.size));
 }
 
 /** A domain's own xenstore connection, over its ring. */
@@ -31,4 +32,3 @@ export function connectOwnXenstore(domain: Domain): Xenstore {
   domain.events.onEvent(xenstorePort, () => ring.onEvent());
   return new XenstoreClient(ring.stream);
 }
-

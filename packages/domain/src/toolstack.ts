@@ -1,5 +1,5 @@
 import type { DomId } from '@virtlab/abi/brands';
-import { type DomainProgram, type DomainType, XEN_PAGES } from '@virtlab/hypervisor';
+import type { DomainProgram, DomainType } from '@virtlab/hypervisor';
 import { createDevice, removeDevice } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
 import { type DeviceModelServer, createDeviceModel } from './device-model.ts';
@@ -58,7 +58,7 @@ class Libxl implements Toolstack {
     const domain = await own.connection.call('domain_create', { name, type, ramSize });
     try {
       const foreign = await own.mapDomain(domain);
-      seedXenstoreGrant(foreign, XEN_PAGES.grantTable, own.id);
+      seedXenstoreGrant(foreign, own.id);
       const xenstorePort = await own.connection.call('alloc_unbound', domain, own.id);
       const xenstoreFrame = xenstoreFrameOf(ramSize);
       await this.#writeDomainNodes(domain, name, ramSize, xenstoreFrame, xenstorePort);
@@ -74,7 +74,12 @@ class Libxl implements Toolstack {
     }
   }
 
-  async attachXenbusDevice(guest: Guest, kind: string, index: number, keys: XenbusDeviceKeys = {}): Promise<void> {
+  async attachXenbusDevice(
+    guest: Guest,
+    kind: string,
+    index: number,
+    keys: XenbusDeviceKeys = {},
+  ): Promise<void> {
     await createDevice(this.#store, {
       kind,
       index,
@@ -86,7 +91,12 @@ class Libxl implements Toolstack {
   }
 
   async detachXenbusDevice(guest: Guest, kind: string, index: number): Promise<void> {
-    await removeDevice(this.#store, { kind, index, frontendDomain: guest.domain, backendDomain: this.#own.id });
+    await removeDevice(this.#store, {
+      kind,
+      index,
+      frontendDomain: guest.domain,
+      backendDomain: this.#own.id,
+    });
   }
 
   async shutdownGuest(guest: Guest, timeoutMs: number): Promise<boolean> {
@@ -104,7 +114,11 @@ class Libxl implements Toolstack {
       await this.#own.connection.call('domain_destroy', guest.domain);
     }
     if (await this.#store.isDomainIntroduced(guest.domain)) await this.#store.release(guest.domain);
-    for (const path of [`/local/domain/${guest.domain}`, `/vm/${vmUuid(guest.domain)}`, this.#backendsOf(guest)]) {
+    for (const path of [
+      `/local/domain/${guest.domain}`,
+      `/vm/${vmUuid(guest.domain)}`,
+      this.#backendsOf(guest),
+    ]) {
       if (await this.#store.exists(path)) await this.#store.rm(path);
     }
     await this.#own.connection.unmapDomain(guest.domain);
@@ -140,7 +154,10 @@ class Libxl implements Toolstack {
   ): Promise<void> {
     const path = `/local/domain/${domain}`;
     const vm = `/vm/${vmUuid(domain)}`;
-    const readable = [{ domid: this.#own.id, access: 'n' }, { domid: domain, access: 'r' }] as const;
+    const readable = [
+      { domid: this.#own.id, access: 'n' },
+      { domid: domain, access: 'r' },
+    ] as const;
     const owned = [{ domid: domain, access: 'n' }] as const;
     await this.#store.transaction(async (tx) => {
       await tx.mkdir(path);
@@ -172,7 +189,11 @@ function vmUuid(domain: DomId): string {
 }
 
 /** Calls `onShutdown` once when the toolstack asks this domain to power off. */
-export async function onShutdownRequest(store: Xenstore, domain: DomId, onShutdown: () => void): Promise<AsyncDisposable> {
+export async function onShutdownRequest(
+  store: Xenstore,
+  domain: DomId,
+  onShutdown: () => void,
+): Promise<AsyncDisposable> {
   const path = `/local/domain/${domain}/control/shutdown`;
   const watch = await store.watch(path, () => {
     store.readText(path).then(

@@ -1,10 +1,10 @@
-import { type DomId, type EvtchnPort, type GrantHandle } from '@virtlab/abi/brands';
+import type { DomId, EvtchnPort, GrantHandle } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
-import { GNTTAB_RESERVED_XENSTORE } from '@virtlab/abi/grant-table';
 import { PAGE_SIZE } from '@virtlab/hypervisor';
 import { type InProcessXenstore, type Xenstore, createXenstore } from '@virtlab/xenstore';
 import type { XenstoreRingPort } from '@virtlab/xenstore/server';
 import type { Domain } from './domain.ts';
+import { XENSTORE_GRANT } from './start-of-day.ts';
 
 /** xenstored as a service of domain 0: its own client, and a ring for every domain that is introduced. */
 export interface XenstoredService extends AsyncDisposable {
@@ -49,9 +49,13 @@ export async function startXenstored(own: Domain): Promise<XenstoredService> {
 }
 
 /** Maps the ring that the domain granted us under the reserved reference and binds to its port. */
-async function attachRing(own: Domain, domain: DomId, port: EvtchnPort): Promise<XenstoreRingPort | undefined> {
+async function attachRing(
+  own: Domain,
+  domain: DomId,
+  port: EvtchnPort,
+): Promise<XenstoreRingPort | undefined> {
   const foreign = await own.mapDomain(domain);
-  const handle = own.grantMapper.map(domain, GNTTAB_RESERVED_XENSTORE as never, true);
+  const handle = own.grantMapper.map(domain, XENSTORE_GRANT, true);
   const { ram } = foreign.memory;
   if (handle < 0 || ram === undefined) return undefined;
   const byteOffset = own.grantMapper.frame * PAGE_SIZE;

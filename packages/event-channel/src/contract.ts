@@ -72,7 +72,19 @@ export interface EventChannels {
 /** An event channel operation that failed. */
 export class EventChannelError extends Error {
   readonly code:
-    | 'EINVAL' | 'ENOSPC' | 'ESRCH' | 'EPERM' | 'ENOENT' | 'EBUSY' | 'EEXIST' | 'ENOMEM' | 'ENOSYS' | 'EACCES' | 'EAGAIN' | 'EOPNOTSUPP' | 'EIO';
+    | 'EINVAL'
+    | 'ENOSPC'
+    | 'ESRCH'
+    | 'EPERM'
+    | 'ENOENT'
+    | 'EBUSY'
+    | 'EEXIST'
+    | 'ENOMEM'
+    | 'ENOSYS'
+    | 'EACCES'
+    | 'EAGAIN'
+    | 'EOPNOTSUPP'
+    | 'EIO';
   constructor(code: EventChannelError['code'], message: string) {
     super(`${code}: ${message}`);
     this.name = 'EventChannelError';

@@ -28,7 +28,12 @@ export interface GrantTable {
   reclaimDeferred(): number;
   isInUse(ref: GrantRef): boolean;
   /** Live grants (deferred included), for leak checks. */
-  live(): readonly { readonly ref: GrantRef; readonly domain: DomId; readonly frame: number; readonly deferred: boolean }[];
+  live(): readonly {
+    readonly ref: GrantRef;
+    readonly domain: DomId;
+    readonly frame: number;
+    readonly deferred: boolean;
+  }[];
 }
 
 /** Mapper side: other domains' pages, reached only through what they granted to us. */
@@ -45,7 +50,12 @@ export interface GrantMapper {
   /** 0 or `GNTST_bad_handle`. The last unmap of an entry clears its reading/writing bits. */
   unmap(handle: GrantHandle): number;
   /** Live mappings, for leak checks. */
-  live(): readonly { readonly handle: GrantHandle; readonly domain: DomId; readonly ref: GrantRef; readonly writable: boolean }[];
+  live(): readonly {
+    readonly handle: GrantHandle;
+    readonly domain: DomId;
+    readonly ref: GrantRef;
+    readonly writable: boolean;
+  }[];
 }
 
 /** A grant operation that failed. */

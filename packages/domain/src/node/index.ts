@@ -1,4 +1,8 @@
-import { type ProcessMachine, type ProcessMachineOptions, createProcessMachine } from '@virtlab/hypervisor/node';
+import {
+  type ProcessMachine,
+  type ProcessMachineOptions,
+  createProcessMachine,
+} from '@virtlab/hypervisor/node';
 
 /** A machine whose domains are processes that run `DomainProgramModule`s. Needs the FFI, see `@virtlab/linux`. */
 export function createDomainMachine(options: Omit<ProcessMachineOptions, 'entry'> = {}): ProcessMachine {

@@ -9,16 +9,19 @@ const EXIT_PROGRAM_FAILED = 1;
 const EXIT_NO_HYPERVISOR = 0;
 
 const connection = await connectHypervisor();
+process.on('uncaughtException', (error) => void panic(error));
 connection.onClose(() => process.exit(EXIT_NO_HYPERVISOR));
 try {
   await runProgram(connection, createNodeAioContext());
 } catch (error) {
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  await connection.call('console_write', { kind: 'panic', message });
-  process.exit(EXIT_PROGRAM_FAILED);
+  await panic(error);
 }
-process.on('uncaughtException', (error) => {
-  connection
-    .call('console_write', { kind: 'panic', message: error.stack ?? error.message })
-    .finally(() => process.exit(EXIT_PROGRAM_FAILED));
-});
+
+async function panic(error: unknown): Promise<never> {
+  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  try {
+    await connection.call('console_write', { kind: 'panic', message });
+  } finally {
+    process.exit(EXIT_PROGRAM_FAILED);
+  }
+}
