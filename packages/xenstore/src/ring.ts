@@ -1,0 +1,122 @@
+import {
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR_NONE,
+  XENSTORE_RECONNECT,
+  XENSTORE_SERVER_FEATURE_RECONNECTION,
+} from '@virtlab/abi/xs-wire';
+import type { ByteStream } from './contract.ts';
+import { type RingPage, RingStream, ringWord } from './ring-stream.ts';
+
+export { type RingPage, RingStream } from './ring-stream.ts';
+
+/** A domain's ring page, mapped, and its event channel, bound. */
+export interface XenstoreRingPort {
+  readonly page: RingPage;
+  /** Sends on the event channel. */
+  kick(): void;
+  /** `onEvent` is to be called whenever the event channel fires, from now on. */
+  listen(onEvent: () => void): void;
+  /** Unmaps and unbinds. */
+  close(): void;
+}
+
+/** A domain's ring in the hands of the server. */
+export interface ServedRing {
+  /** Ends the connection, unmaps and unbinds. Idempotent. */
+  close(): void;
+}
+
+/**
+ * Serves a domain over its ring page: clears the indices, announces `features`, and hands over the stream. If
+ * reconnection is among the features, it starts anew, with another stream, whenever the domain asks for it
+ * (xenstore-ring.txt, "Reconnection").
+ */
+export function serveRing(
+  port: XenstoreRingPort,
+  features: number,
+  accept: (stream: ByteStream) => void,
+): ServedRing {
+  const { page } = port;
+  const connectionWord = ringWord(page, 'connection');
+  const open = (): RingStream => {
+    for (const field of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
+      Atomics.store(page.u32, ringWord(page, field), 0);
+    }
+    Atomics.store(page.u32, ringWord(page, 'error'), XENSTORE_ERROR_NONE);
+    Atomics.store(page.u32, ringWord(page, 'server_features'), features);
+    const opened = new RingStream(page, 'server', () => port.kick());
+    if (Atomics.load(page.u32, connectionWord) === XENSTORE_RECONNECT) {
+      Atomics.store(page.u32, connectionWord, XENSTORE_CONNECTED);
+      port.kick();
+    }
+    accept(opened);
+    return opened;
+  };
+  const canReconnect = (features & XENSTORE_SERVER_FEATURE_RECONNECTION) !== 0;
+  let isClosed = false;
+  let stream = open();
+  port.listen(() => {
+    if (isClosed) return;
+    if (canReconnect && Atomics.load(page.u32, connectionWord) === XENSTORE_RECONNECT) {
+      stream.close();
+      stream = open();
+    } else {
+      stream.onEvent();
+    }
+  });
+  return {
+    close: () => {
+      if (isClosed) return;
+      isClosed = true;
+      stream.close();
+      port.close();
+    },
+  };
+}
+
+/** The domain's side of its ring. */
+export interface RingClient {
+  /** For `new XenstoreClient(...)`. */
+  readonly stream: ByteStream;
+  /** To be called whenever the event channel fires. */
+  onEvent(): void;
+  /**
+   * Ends the stream and asks the server to start anew; the server forgets watches and transactions. Resolves with
+   * the new stream. Throws `TypeError` if the server does not offer it.
+   */
+  reconnect(): Promise<ByteStream>;
+}
+
+/** Connects a domain to its ring page. `kick` sends on the event channel. */
+export function connectRing(page: RingPage, kick: () => void): RingClient {
+  const connectionWord = ringWord(page, 'connection');
+  let stream = new RingStream(page, 'client', kick);
+  let onReconnected: ((next: RingStream) => void) | undefined;
+  return {
+    get stream() {
+      return stream;
+    },
+    onEvent: () => {
+      if (onReconnected === undefined) {
+        stream.onEvent();
+      } else if (Atomics.load(page.u32, connectionWord) === XENSTORE_CONNECTED) {
+        const resolve = onReconnected;
+        onReconnected = undefined;
+        stream = new RingStream(page, 'client', kick);
+        resolve(stream);
+      }
+    },
+    reconnect: () => {
+      const features = Atomics.load(page.u32, ringWord(page, 'server_features'));
+      if ((features & XENSTORE_SERVER_FEATURE_RECONNECTION) === 0) {
+        throw new TypeError('This xenstored does not offer to reconnect a ring');
+      }
+      stream.close();
+      return new Promise((resolve) => {
+        onReconnected = resolve;
+        Atomics.store(page.u32, connectionWord, XENSTORE_RECONNECT);
+        kick();
+      });
+    },
+  };
+}

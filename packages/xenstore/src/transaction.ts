@@ -1,0 +1,110 @@
+import type { DomainRecord } from './domain-table.ts';
+import type { TreeNode } from './tree-node.ts';
+
+/** Generation recorded for a node that was not there. No node ever has it. */
+const NO_GENERATION = -1;
+
+/** One node as the transaction sees it. */
+export interface AccessedNode {
+  readonly path: string;
+  /** The committed version at the first access; the event's permissions are judged by it too. */
+  readonly original: TreeNode | undefined;
+  /** The transaction's own version; undefined: not there, or removed. */
+  node: TreeNode | undefined;
+  modified: boolean;
+  /** Event to fire at commit: for this node and above only (`exact`), or for the subtree. */
+  event: 'none' | 'exact' | 'subtree';
+}
+
+/**
+ * The private view of one transaction: every node it touched, in the order of the first access, and nothing else.
+ * Starting one costs the same in any tree. As in the C daemon a node is captured when it is first touched, not when
+ * the transaction starts; from then on it does not change under the transaction, and whether it changed outside
+ * decides at the end.
+ */
+export class Transaction {
+  readonly id: number;
+  /** A node was created: node quotas are checked at the end. */
+  nodeCreated = false;
+  /** Something in it went wrong that cannot be undone; it can only be abandoned. */
+  failed = false;
+  readonly #accessed = new Map<string, AccessedNode>();
+  readonly #nodeCountDelta = new Map<number, number>();
+  readonly #payer: DomainRecord;
+  #memorySize = 0;
+
+  /** `payer` is charged for what the transaction writes until it ends. */
+  constructor(id: number, payer: DomainRecord) {
+    this.id = id;
+    this.#payer = payer;
+  }
+
+  get accessedCount(): number {
+    return this.#accessed.size;
+  }
+
+  /** Touched nodes in the order of their first access. */
+  accessed(): IterableIterator<AccessedNode> {
+    return this.#accessed.values();
+  }
+
+  find(path: string): AccessedNode | undefined {
+    return this.#accessed.get(path);
+  }
+
+  /** First access: remembers the committed version. */
+  capture(path: string, node: TreeNode | undefined): AccessedNode {
+    node?.children.pin();
+    const accessed: AccessedNode = { path, original: node, node, modified: false, event: 'none' };
+    this.#accessed.set(path, accessed);
+    return accessed;
+  }
+
+  /** The transaction's version of a captured node. */
+  put(path: string, node: TreeNode | undefined): void {
+    const accessed = this.#captured(path);
+    this.#charge((node?.size ?? 0) - (accessed.modified ? (accessed.node?.size ?? 0) : 0));
+    accessed.node = node;
+    accessed.modified = true;
+  }
+
+  /** Asks for an event at commit. A subtree event replaces an exact one, never the reverse. */
+  queueEvent(path: string, exact: boolean): void {
+    const accessed = this.#captured(path);
+    if (accessed.event !== 'subtree') accessed.event = exact ? 'exact' : 'subtree';
+  }
+
+  countNode(domid: number, delta: number): void {
+    this.#nodeCountDelta.set(domid, (this.#nodeCountDelta.get(domid) ?? 0) + delta);
+  }
+
+  nodeCountDeltas(): ReadonlyMap<number, number> {
+    return this.#nodeCountDelta;
+  }
+
+  /** First node that is not as it was when the transaction touched it. */
+  conflict(current: (path: string) => TreeNode | undefined): AccessedNode | undefined {
+    for (const accessed of this.#accessed.values()) {
+      const generation = current(accessed.path)?.generation ?? NO_GENERATION;
+      if (generation !== (accessed.original?.generation ?? NO_GENERATION)) return accessed;
+    }
+    return undefined;
+  }
+
+  /** Gives back what was charged. */
+  end(): void {
+    this.#charge(-this.#memorySize);
+  }
+
+  #charge(size: number): void {
+    this.#memorySize += size;
+    this.#payer.memorySize += size;
+  }
+
+  #captured(path: string): AccessedNode {
+    const accessed = this.#accessed.get(path);
+    if (accessed === undefined)
+      throw new Error(`Transaction ${this.id} changes ${path} without having read it`);
+    return accessed;
+  }
+}
