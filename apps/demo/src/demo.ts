@@ -26,13 +26,18 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   const report = options.json ? SILENT_REPORTER : createTextReporter(process.stdout);
   const start = performance.now();
   await using image = await openDiskImage(options);
-  const { dom0BootMs, transports, warnings } = await withLab(signal, (lab) => run(lab, options, image, report));
+  const { dom0BootMs, transports, warnings } = await withLab(signal, (lab) =>
+    run(lab, options, image, report),
+  );
   const result: DemoResult = { dom0BootMs, transports, warnings, totalMs: performance.now() - start };
   report.comparison(transports);
   for (const warning of warnings) report.line(`warning: ${warning}`);
-  if (options.keepImage !== undefined) report.line(`\nThe disk image is ${options.keepImage} (a FAT filesystem in its first half)`);
+  if (options.keepImage !== undefined)
+    report.line(`\nThe disk image is ${options.keepImage} (a FAT filesystem in its first half)`);
   if (options.pcap !== undefined) report.line(`The switch's frames are in ${options.pcap}`);
-  report.line(`\nEverything was shut down in order; nothing is left. ${(result.totalMs / 1000).toFixed(1)} s in all.`);
+  report.line(
+    `\nEverything was shut down in order; nothing is left. ${(result.totalMs / 1000).toFixed(1)} s in all.`,
+  );
   return result;
 }
 
@@ -62,7 +67,9 @@ async function run(
   const dom0BootMs = performance.now() - start;
   const pid = lab.machine.hypervisor.domains()[0]?.pid;
   report.line(`hypervisor   this process (${process.pid})`);
-  report.line(`domain 0     process ${pid}, up after ${dom0BootMs.toFixed(0)} ms: xenstored, toolstack, devices, switch`);
+  report.line(
+    `domain 0     process ${pid}, up after ${dom0BootMs.toFixed(0)} ms: xenstored, toolstack, devices, switch`,
+  );
   const transports: TransportResult[] = [];
   for (const transport of options.transports) {
     transports.push(await runTransport(lab, transport, image, options, report));

@@ -38,7 +38,7 @@ export async function sha256OfImage(path: string): Promise<string> {
     const { size } = await file.stat();
     const whole = size - (size % SECTOR_SIZE);
     const chunk = Buffer.alloc(1 << 20);
-    for (let at = 0; at < whole; ) {
+    for (let at = 0; at < whole;) {
       const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.length, whole - at), at);
       if (bytesRead === 0) throw new DemoError('failed', `${path} became shorter while it was read`);
       hash.update(chunk.subarray(0, bytesRead));
@@ -54,11 +54,16 @@ async function checkImage(path: string): Promise<void> {
   try {
     const found = await stat(path);
     if (!found.isFile()) throw new DemoError('usage', `--disk ${path}: it is not a file`);
-    if (found.size < SECTOR_SIZE) throw new DemoError('usage', `--disk ${path}: ${found.size} bytes are less than a sector`);
+    if (found.size < SECTOR_SIZE)
+      throw new DemoError('usage', `--disk ${path}: ${found.size} bytes are less than a sector`);
     await access(path, constants.R_OK);
   } catch (error) {
     if (error instanceof DemoError) throw error;
-    throw new DemoError('usage', `--disk ${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new DemoError(
+      'usage',
+      `--disk ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
   }
 }
 
@@ -71,8 +76,12 @@ async function makeImage(path: string): Promise<void> {
       await file.close();
     }
   } catch (error) {
-    throw new DemoError('usage', `Cannot make the image ${path}: ${error instanceof Error ? error.message : String(error)}`, {
-      cause: error,
-    });
+    throw new DemoError(
+      'usage',
+      `Cannot make the image ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
 }

@@ -2,14 +2,19 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
-import { type Domain, connectOwnXenstore, onShutdownRequest } from '@virtlab/domain';
+import {
+  type DeviceLinks,
+  type Domain,
+  connectDevices,
+  connectOwnXenstore,
+  onShutdownRequest,
+} from '@virtlab/domain';
 import { type DriverLink, describeFeatures } from '@virtlab/virtio';
 import { type BlkDriver, createBlkDriver } from '@virtlab/virtio-blk';
 import { type NetDriver, createNetDriver } from '@virtlab/virtio-net';
 import { type RngDriver, createRngDriver } from '@virtlab/virtio-rng';
 import type { Xenstore } from '@virtlab/xenstore';
 import { FatVolume } from './fat-volume.ts';
-import { DEVICE_NAMES, type DeviceLinks, connectDevices } from './links.ts';
 import {
   type BlastAnswer,
   type ChecksumAnswer,
@@ -27,6 +32,11 @@ import { RandomIo } from './random-io.ts';
 import { NetworkStation, formatMac, parseIp } from './station.ts';
 import { createSyncDisk } from './sync-disk.ts';
 
+const DEVICE_NAMES: ReadonlyMap<number, string> = new Map([
+  [VIRTIO_ID_RNG, 'virtio-rng'],
+  [VIRTIO_ID_BLOCK, 'virtio-blk'],
+  [VIRTIO_ID_NET, 'virtio-net'],
+]);
 /** Bytes read at once when the whole disk is read. */
 const CHECKSUM_CHUNK_SIZE = 256 * 1024;
 const CHECKSUM_CHUNKS_IN_FLIGHT = 4;

@@ -56,7 +56,10 @@ export class Lab implements AsyncDisposable {
     }
   }
 
-  askDom0<Op extends keyof Dom0Requests>(op: Op, request: Request<Dom0Requests[Op]>): Promise<Answer<Dom0Requests[Op]>> {
+  askDom0<Op extends keyof Dom0Requests>(
+    op: Op,
+    request: Request<Dom0Requests[Op]>,
+  ): Promise<Answer<Dom0Requests[Op]>> {
     return this.#ask(this.dom0, { op, ...request });
   }
 

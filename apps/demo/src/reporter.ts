@@ -8,7 +8,11 @@ import type { BlockFigure, NetFigure, TransportResult } from './workload.ts';
 export interface Reporter {
   heading(text: string): void;
   line(text: string): void;
-  guest(domain: number, boot: { buildMs: number; startMs: number; connectMs: number }, answer: DevicesAnswer): void;
+  guest(
+    domain: number,
+    boot: { buildMs: number; startMs: number; connectMs: number },
+    answer: DevicesAnswer,
+  ): void;
   tree(lines: readonly string[]): void;
   withProgress<T>(label: string, run: (onProgress: (fraction: number) => void) => Promise<T>): Promise<T>;
   block(label: string, figure: BlockFigure): void;
@@ -38,7 +42,9 @@ export function createTextReporter(out: NodeJS.WriteStream): Reporter {
       const traps = answer.trapCount > 0 ? `, ${answer.trapCount} trapped accesses` : '';
       line(`domain ${domain}     ${times}${traps}`);
       for (const { name, detail, features } of answer.devices) {
-        line(`             ${pc.cyan(name)}${detail === '' ? '' : ` ${detail}`} ${pc.dim(features.join(' '))}`);
+        line(
+          `             ${pc.cyan(name)}${detail === '' ? '' : ` ${detail}`} ${pc.dim(features.join(' '))}`,
+        );
       }
     },
     tree: (lines) => {
@@ -47,7 +53,12 @@ export function createTextReporter(out: NodeJS.WriteStream): Reporter {
     },
     withProgress: async (label, run) => {
       if (!out.isTTY) return await run(() => {});
-      const bar = new SingleBar({ format: `${label} {bar} {percentage}%`, stream: out, hideCursor: true, clearOnComplete: true });
+      const bar = new SingleBar({
+        format: `${label} {bar} {percentage}%`,
+        stream: out,
+        hideCursor: true,
+        clearOnComplete: true,
+      });
       bar.start(100, 0);
       try {
         return await run((fraction) => bar.update(Math.round(fraction * 100)));
@@ -77,7 +88,10 @@ export function createTextReporter(out: NodeJS.WriteStream): Reporter {
 
 /** Both transports side by side. */
 function comparisonTable(results: readonly TransportResult[]): string {
-  const table = new Table({ head: ['', ...results.map((each) => `virtio_${each.transport}`)], style: { head: [], border: [] } });
+  const table = new Table({
+    head: ['', ...results.map((each) => `virtio_${each.transport}`)],
+    style: { head: [], border: [] },
+  });
   const row = (name: string, pick: (result: TransportResult) => string): void => {
     table.push([name, ...results.map(pick)]);
   };
@@ -91,7 +105,11 @@ function comparisonTable(results: readonly TransportResult[]): string {
   }
   for (const [index, { between }] of (results[0]?.net ?? []).entries()) {
     row(`echo ${between}: median`, (each) => us(each.net[index]!.rttMedian));
-    row(`UDP ${between}`, (each) => `${perSecond(each.net[index]!.datagramsPerSecond)}, ${each.net[index]!.mbPerSecond.toFixed(0)} MB/s`);
+    row(
+      `UDP ${between}`,
+      (each) =>
+        `${perSecond(each.net[index]!.datagramsPerSecond)}, ${each.net[index]!.mbPerSecond.toFixed(0)} MB/s`,
+    );
   }
   return table.toString();
 }

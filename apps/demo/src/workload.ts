@@ -40,9 +40,16 @@ export interface NetFigure {
 /** What one transport did. */
 export interface TransportResult {
   readonly transport: TransportName;
-  readonly bootMs: readonly { readonly domain: number; readonly buildMs: number; readonly startMs: number; readonly connectMs: number }[];
+  readonly bootMs: readonly {
+    readonly domain: number;
+    readonly buildMs: number;
+    readonly startMs: number;
+    readonly connectMs: number;
+  }[];
   readonly trapCount: number;
-  readonly filesystem: { readonly files: number; readonly bytes: number; readonly writeMs: number; readonly readMs: number } | undefined;
+  readonly filesystem:
+    | { readonly files: number; readonly bytes: number; readonly writeMs: number; readonly readMs: number }
+    | undefined;
   readonly diskSha256: string | undefined;
   readonly block: readonly BlockFigure[];
   readonly net: readonly NetFigure[];
@@ -97,7 +104,8 @@ async function stopGuests(lab: Lab, guests: readonly RunningGuest[], report: Rep
   lab.expectEnd(guests.map(({ domain }) => domain));
   const { destroyed, leaks } = await lab.askDom0('stopGuests', {});
   await Promise.all(guests.map(({ domain }) => lab.untilEnded(domain)));
-  if (destroyed.length > 0) throw new DemoError('failed', `Domains ${destroyed.join(', ')} did not power off`);
+  if (destroyed.length > 0)
+    throw new DemoError('failed', `Domains ${destroyed.join(', ')} did not power off`);
   if (leaks.length > 0) throw new DemoError('failed', `After the guests: ${leaks.join('; ')}`);
   report.line(`shut down    ${guests.length} guests, nothing left of them`);
 }
@@ -139,7 +147,12 @@ class Workload {
       return undefined;
     }
     const answer = await this.#lab.ask(domain, 'filesystem', { fileCount: 8, fileSize: 300_000 });
-    const result = { files: answer.files.length, bytes: answer.bytes, writeMs: answer.writeMs, readMs: answer.readMs };
+    const result = {
+      files: answer.files.length,
+      bytes: answer.bytes,
+      writeMs: answer.writeMs,
+      readMs: answer.readMs,
+    };
     this.#report.line(
       `filesystem   FAT made in ${ms(answer.formatMs)}; ${result.files} files, ${mb(result.bytes)} written in ${ms(
         answer.writeMs,
@@ -176,10 +189,15 @@ class Workload {
     const seen = await this.#lab.ask(this.#guest.domain, 'checksum', {});
     const held = await sha256OfImage(this.#image.path);
     if (seen.sha256 !== held) {
-      throw new DemoError('failed', `The guest reads sha256 ${seen.sha256}, ${this.#image.path} holds ${held}`);
+      throw new DemoError(
+        'failed',
+        `The guest reads sha256 ${seen.sha256}, ${this.#image.path} holds ${held}`,
+      );
     }
     const rate = mb(seen.bytes / (seen.durationMs / 1000));
-    this.#report.line(`whole disk   ${mb(seen.bytes)} read at ${rate}/s, sha256 as the file's: ${held.slice(0, 16)}…`);
+    this.#report.line(
+      `whole disk   ${mb(seen.bytes)} read at ${rate}/s, sha256 as the file's: ${held.slice(0, 16)}…`,
+    );
     return held;
   }
 
@@ -209,7 +227,8 @@ class Workload {
     const durationMs = this.#options.seconds * 1000;
     const sent = await this.#lab.ask(from.domain, 'blast', { ip, size: UDP_SIZE, durationMs });
     const count = await received();
-    if (count.datagrams === 0) throw new DemoError('failed', `${between}: none of ${sent.sent} datagrams arrived`);
+    if (count.datagrams === 0)
+      throw new DemoError('failed', `${between}: none of ${sent.sent} datagrams arrived`);
     const figure: NetFigure = {
       between,
       rttMedian: ping.rttMedian,

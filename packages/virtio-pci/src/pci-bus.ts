@@ -1,0 +1,139 @@
+import {
+  PCI_BASE_ADDRESS_MEM_MASK,
+  PCI_CARDBUS_CIS,
+  PCI_COMMAND,
+  PCI_COMMAND_MEMORY,
+} from '@virtlab/abi/pci';
+import { barOffset } from './config-space.ts';
+import { type PciAccess, PCI_FUNCTION_COUNT, PCI_SLOT_COUNT, pciBdf } from './pci-access.ts';
+import { type AccessWidth, type PciFunction, allOnes } from './pci-function.ts';
+
+/** Where a memory address leads. */
+export interface PciLocation {
+  readonly bdf: number;
+  readonly bar: number;
+  /** From the start of the BAR. */
+  readonly offset: number;
+}
+
+export interface PciBusStatistics {
+  /** Traps: what a driver's accesses cost. */
+  readonly configAccesses: number;
+  readonly memoryAccesses: number;
+}
+
+/** Bus 0 of one domain, with one function in each slot. Routes accesses; owns none of the functions. */
+export interface PciBus extends PciAccess {
+  readonly statistics: PciBusStatistics;
+  /** Throws `RangeError` for a slot that does not exist or is taken. */
+  add(slot: number, pciFunction: PciFunction): void;
+  /** Surprise removal: from now on the slot reads all ones. The owner disposes of what comes back. */
+  remove(slot: number): PciFunction | undefined;
+  /** The BAR that decodes the address now. */
+  resolve(address: number): PciLocation | undefined;
+}
+
+export function createPciBus(): PciBus {
+  return new InProcessPciBus();
+}
+
+/** A BAR that decodes: programmed, in a function with memory space enabled. */
+interface DecodedWindow {
+  readonly bdf: number;
+  readonly pciFunction: PciFunction;
+  readonly bar: number;
+  readonly base: number;
+  readonly size: number;
+}
+
+class InProcessPciBus implements PciBus {
+  readonly statistics = { configAccesses: 0, memoryAccesses: 0 };
+  readonly #functions: (PciFunction | undefined)[] = Array.from({ length: PCI_SLOT_COUNT });
+  readonly #removalWatchers: Set<() => void>[] = Array.from({ length: PCI_SLOT_COUNT }, () => new Set());
+  #windows: readonly DecodedWindow[] = [];
+  #windowsStale = false;
+
+  add(slot: number, pciFunction: PciFunction): void {
+    pciBdf(slot);
+    if (this.#functions[slot] !== undefined) throw new RangeError(`PCI slot ${slot} is taken`);
+    this.#functions[slot] = pciFunction;
+    this.#windowsStale = true;
+  }
+
+  remove(slot: number): PciFunction | undefined {
+    const pciFunction = this.#functions[slot];
+    if (pciFunction === undefined) return undefined;
+    this.#functions[slot] = undefined;
+    this.#windowsStale = true;
+    const watchers = this.#removalWatchers[slot]!;
+    const called = [...watchers];
+    watchers.clear();
+    for (const onRemoved of called) onRemoved();
+    return pciFunction;
+  }
+
+  configRead(bdf: number, offset: number, width: AccessWidth): number {
+    this.statistics.configAccesses++;
+    return this.#functionAt(bdf)?.configRead(offset, width) ?? allOnes(width);
+  }
+
+  configWrite(bdf: number, offset: number, width: AccessWidth, value: number): void {
+    this.statistics.configAccesses++;
+    this.#functionAt(bdf)?.configWrite(offset, width, value);
+    if (offset < PCI_CARDBUS_CIS && offset + width > PCI_COMMAND) this.#windowsStale = true;
+  }
+
+  memoryRead(address: number, width: AccessWidth): number {
+    this.statistics.memoryAccesses++;
+    const window = this.#windowAt(address, width);
+    if (window === undefined) return allOnes(width);
+    return window.pciFunction.barRead(window.bar, address - window.base, width);
+  }
+
+  memoryWrite(address: number, width: AccessWidth, value: number): void {
+    this.statistics.memoryAccesses++;
+    const window = this.#windowAt(address, width);
+    window?.pciFunction.barWrite(window.bar, address - window.base, width, value);
+  }
+
+  watchRemoval(bdf: number, onRemoved: () => void): Disposable {
+    const watchers = this.#removalWatchers[bdf / PCI_FUNCTION_COUNT];
+    // A function of its own, so that the same handler watched twice is two watches.
+    const watcher = (): void => onRemoved();
+    watchers?.add(watcher);
+    return { [Symbol.dispose]: () => void watchers?.delete(watcher) };
+  }
+
+  resolve(address: number): PciLocation | undefined {
+    const window = this.#windowAt(address, 1);
+    return window && { bdf: window.bdf, bar: window.bar, offset: address - window.base };
+  }
+
+  #functionAt(bdf: number): PciFunction | undefined {
+    return bdf % PCI_FUNCTION_COUNT === 0 ? this.#functions[bdf / PCI_FUNCTION_COUNT] : undefined;
+  }
+
+  #windowAt(address: number, width: AccessWidth): DecodedWindow | undefined {
+    if (this.#windowsStale) {
+      this.#windowsStale = false;
+      this.#windows = this.#functions.flatMap((pciFunction, slot) =>
+        pciFunction === undefined ? [] : decode(pciBdf(slot), pciFunction),
+      );
+    }
+    for (const window of this.#windows) {
+      if (address >= window.base && address + width <= window.base + window.size) return window;
+    }
+    return undefined;
+  }
+}
+
+function decode(bdf: number, pciFunction: PciFunction): DecodedWindow[] {
+  if ((pciFunction.configRead(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0) return [];
+  return pciFunction.bars.flatMap(({ index, size, is64Bit }) => {
+    const low = (pciFunction.configRead(barOffset(index), 4) & PCI_BASE_ADDRESS_MEM_MASK) >>> 0;
+    const high = is64Bit ? pciFunction.configRead(barOffset(index + 1), 4) : 0;
+    const base = high * 2 ** 32 + low;
+    // As QEMU: a BAR at 0 was never placed.
+    return base === 0 ? [] : [{ bdf, pciFunction, bar: index, base, size }];
+  });
+}
