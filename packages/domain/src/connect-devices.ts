@@ -1,37 +1,32 @@
-import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
-import type { Domain } from '@virtlab/domain';
-import { type HvmPlatform, createHvmPlatform } from '@virtlab/domain';
 import { IdentityDmaMapper } from '@virtlab/guest-memory';
-import type { DriverLink } from '@virtlab/virtio';
+import { type DriverLink, TransportError } from '@virtlab/virtio';
 import { assignBars, connectVirtioPci, enumeratePci } from '@virtlab/virtio-pci';
 import { connectVirtioXenbus } from '@virtlab/virtio-xenbus';
 import { frontendsPath } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
-import type { TransportName } from './messages.ts';
+import type { Domain } from './domain.ts';
+import { type HvmPlatform, createHvmPlatform } from './hvm-platform.ts';
 
-/** The virtio devices of a domain by VIRTIO device id, over whichever transport it has. */
+/** How a domain finds its virtio devices. */
+export type DeviceBus = 'pci' | 'xenbus';
+
+/** A domain's virtio devices by VIRTIO device id, and what they need underneath. */
 export interface DeviceLinks extends AsyncDisposable {
   readonly byType: ReadonlyMap<number, DriverLink>;
-  /** Accesses that trapped to the device model. */
+  /** Accesses that trapped to the device model; none over xenbus. */
   trapCount(): number;
 }
 
-export const DEVICE_NAMES: ReadonlyMap<number, string> = new Map([
-  [VIRTIO_ID_RNG, 'virtio-rng'],
-  [VIRTIO_ID_BLOCK, 'virtio-blk'],
-  [VIRTIO_ID_NET, 'virtio-net'],
-]);
-
-/** Where the firmware of an x86 machine of this size would put PCI devices' memory. */
+/** Where the firmware of a small x86 machine puts the memory of PCI devices. */
 const PCI_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
+const XENBUS_KIND = 'virtio';
 
-/** The only place of a domU's program that knows what its transport is. */
-export async function connectDevices(
-  domain: Domain,
-  store: Xenstore,
-  transport: TransportName,
-): Promise<DeviceLinks> {
-  return transport === 'pci' ? await connectPciDevices(domain) : await connectXenbusDevices(domain, store);
+/**
+ * Connects every virtio device of this domain. What comes back is the same for both buses: the only place where a domain's
+ * code knows its transport. Rejects with `TransportError` or `DomainError`.
+ */
+export async function connectDevices(domain: Domain, store: Xenstore, bus: DeviceBus): Promise<DeviceLinks> {
+  return bus === 'pci' ? await connectPciDevices(domain) : await connectXenbusDevices(domain, store);
 }
 
 async function connectPciDevices(domain: Domain): Promise<DeviceLinks> {
@@ -47,7 +42,7 @@ async function connectPciDevices(domain: Domain): Promise<DeviceLinks> {
 }
 
 async function connectXenbusDevices(domain: Domain, store: Xenstore): Promise<DeviceLinks> {
-  const directory = frontendsPath(domain.id, 'virtio');
+  const directory = frontendsPath(domain.id, XENBUS_KIND);
   const { events, grants, ram, pages, aio } = domain;
   const connect = (index: string): Promise<DriverLink> =>
     connectVirtioXenbus({ store, path: `${directory}/${index}`, events, grants, memory: ram, pages, aio });
@@ -68,7 +63,13 @@ class Links implements DeviceLinks {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const link of this.byType.values()) await link[Symbol.asyncDispose]();
+    for (const link of this.byType.values()) {
+      try {
+        await link[Symbol.asyncDispose]();
+      } catch (error) {
+        if (!(error instanceof TransportError)) throw error; // the device is gone: there is nobody to take leave of
+      }
+    }
     this.#platform?.[Symbol.dispose]();
   }
 }

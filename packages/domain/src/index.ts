@@ -12,4 +12,7 @@ export {
   type Toolstack,
   type XenbusDeviceKeys,
 } from './toolstack.ts';
+export { connectDevices, type DeviceBus, type DeviceLinks } from './connect-devices.ts';
+export { createDeviceServer, type DeviceServer } from './device-server.ts';
+export { startDom0, type Dom0Services } from './dom0.ts';
 export { runProgram, type DomainProgramModule } from './program.ts';

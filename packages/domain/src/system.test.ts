@@ -8,7 +8,9 @@ describe('domain 0 and guests in one thread', () => {
     const { store, guest } = await system.addGuest('u', 'pv');
     expect(await store.readText('name')).toBe('u');
     await store.write('data/x', 'y'.repeat(2000));
-    expect(await system.xenstored.store.readText(`/local/domain/${guest.domain}/data/x`)).toHaveLength(2000);
+    expect(
+      await system.services.xenstored.store.readText(`/local/domain/${guest.domain}/data/x`),
+    ).toHaveLength(2000);
     await expect(store.write('/local/domain/0/x', 'y')).rejects.toMatchObject({ code: 'EACCES' });
     expect(await system.close()).toEqual([]);
   });
@@ -37,10 +39,10 @@ describe('domain 0 and guests in one thread', () => {
     const polite = await system.addGuest('polite', 'pv');
     const deaf = await system.addGuest('deaf', 'pv');
     await onShutdownRequest(polite.store, polite.domain.id, () => void polite.domain.shutdown('poweroff'));
-    expect(await system.toolstack.shutdownGuest(polite.guest, 5000)).toBe(true);
-    expect(await system.toolstack.shutdownGuest(deaf.guest, 20)).toBe(false);
+    expect(await system.services.toolstack.shutdownGuest(polite.guest, 5000)).toBe(true);
+    expect(await system.services.toolstack.shutdownGuest(deaf.guest, 20)).toBe(false);
     expect(system.ended).toEqual(['1 poweroff: It ended', '2 poweroff: Destroyed by domain 0']);
-    expect(await system.xenstored.store.directory('/local/domain')).toEqual([]);
+    expect(await system.services.xenstored.store.directory('/local/domain')).toEqual([]);
     expect(await system.close()).toEqual([]);
   });
 
@@ -49,13 +51,13 @@ describe('domain 0 and guests in one thread', () => {
     const [a, b] = [await system.addGuest('a', 'pv'), await system.addGuest('b', 'pv')];
     await a.store.write('data/mine', '1');
     const released: string[] = [];
-    await system.xenstored.store.watch('@releaseDomain', ({ path }) => released.push(path));
+    await system.services.xenstored.store.watch('@releaseDomain', ({ path }) => released.push(path));
     released.length = 0;
     system.machine.hypervisor.destroyDomain(a.domain.id, 'crash', 'killed');
     await vi.waitFor(() => expect(released.length).toBeGreaterThan(0));
     expect(await b.store.readText('name')).toBe('b');
-    await system.toolstack.destroyGuest(a.guest);
-    expect(await system.xenstored.store.directory('/local/domain')).toEqual([String(b.domain.id)]);
+    await system.services.toolstack.destroyGuest(a.guest);
+    expect(await system.services.xenstored.store.directory('/local/domain')).toEqual([String(b.domain.id)]);
     expect(await system.close()).toEqual([]);
   });
 });

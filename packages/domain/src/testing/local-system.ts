@@ -4,8 +4,8 @@ import { type DomainType, type LocalMachine, createLocalMachine } from '@virtlab
 import type { Xenstore } from '@virtlab/xenstore';
 import { type Domain, bootDomain } from '../domain.ts';
 import { connectOwnXenstore } from '../start-of-day.ts';
-import { type Guest, type Toolstack, createToolstack } from '../toolstack.ts';
-import { type XenstoredService, startXenstored } from '../xenstored.ts';
+import { type Dom0Services, startDom0 } from '../dom0.ts';
+import type { Guest } from '../toolstack.ts';
 
 /** A guest of a local system: its code is the test's. */
 export interface LocalGuest {
@@ -18,8 +18,7 @@ export interface LocalGuest {
 export interface LocalSystem {
   readonly machine: LocalMachine;
   readonly dom0: Domain;
-  readonly xenstored: XenstoredService;
-  readonly toolstack: Toolstack;
+  readonly services: Dom0Services;
   /** Ends of domains, in words. */
   readonly ended: readonly string[];
   /** `prepare` runs between the making of the guest and its start: where devices are attached. */
@@ -60,14 +59,13 @@ export async function createLocalSystem(
     { xenstoreFrame: 0, xenstorePort: 0 },
   );
   const dom0 = await bootOf(domain0).promise;
-  const xenstored = await startXenstored(dom0);
-  const toolstack = createToolstack(dom0, xenstored.store);
+  const services = await startDom0(dom0);
+  const { toolstack } = services;
   const guests: LocalGuest[] = [];
   return {
     machine,
     dom0,
-    xenstored,
-    toolstack,
+    services,
     ended,
     addGuest: async (name, type, prepare) => {
       const guest = await toolstack.createGuest({
@@ -87,7 +85,7 @@ export async function createLocalSystem(
       const alive = new Set(machine.hypervisor.domains().map((info) => info.domain));
       for (const { guest } of guests.filter((each) => alive.has(each.guest.domain)))
         await toolstack.destroyGuest(guest);
-      await xenstored[Symbol.asyncDispose]();
+      await services[Symbol.asyncDispose]();
       const left = dom0.leaks();
       await dom0.shutdown('poweroff');
       const leaks = [

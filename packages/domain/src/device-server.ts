@@ -1,0 +1,70 @@
+import type { DeviceHost, VirtioDevice } from '@virtlab/virtio';
+import { type VirtioBackends, watchVirtioBackends } from '@virtlab/virtio-xenbus';
+import type { Xenstore } from '@virtlab/xenstore';
+import type { Domain } from './domain.ts';
+import type { Guest, Toolstack } from './toolstack.ts';
+
+/** PCI slots below this one are for the platform. */
+const FIRST_SLOT = 3;
+const XENBUS_KIND = 'virtio';
+
+/**
+ * Gives guests their virtio devices, served in this domain: on the PCI bus of an HVM guest's device model, below a xenbus
+ * directory for a PV guest. The device cannot tell.
+ */
+export interface DeviceServer extends AsyncDisposable {
+  /** Before the guest starts, or later as hotplug. `index` numbers the guest's devices from 0. */
+  plug(guest: Guest, index: number, device: VirtioDevice, name: string): Promise<void>;
+  /** Surprise removal. */
+  unplug(guest: Guest, index: number): Promise<void>;
+  /** The model in front of the device; over xenbus only once its backend runs. */
+  hostOf(guest: Guest, index: number): DeviceHost | undefined;
+  /** Resolves once no backend is left of guests that are gone. */
+  idle(): Promise<void>;
+}
+
+export async function createDeviceServer(
+  own: Domain,
+  store: Xenstore,
+  toolstack: Toolstack,
+): Promise<DeviceServer> {
+  const promised = new Map<string, { readonly device: VirtioDevice; readonly name: string }>();
+  const hosts = new Map<string, DeviceHost>();
+  const backends: VirtioBackends = await watchVirtioBackends({
+    store,
+    domain: own.id,
+    events: own.events,
+    grantMapper: own.grantMapper,
+    aio: own.aio,
+    mapDomain: async (peer) => void (await own.mapDomain(peer)),
+    createDevice: ({ frontendDomain, index }) => promised.get(key(frontendDomain, index))?.device,
+    onHost: (host, { frontendDomain, index }) => void hosts.set(key(frontendDomain, index), host),
+  });
+  return {
+    plug: async (guest, index, device, name) => {
+      const at = key(guest.domain, index);
+      if (guest.deviceModel !== undefined) {
+        hosts.set(at, guest.deviceModel.addDevice(FIRST_SLOT + index, { device, name }));
+        return;
+      }
+      promised.set(at, { device, name });
+      await toolstack.attachXenbusDevice(guest, XENBUS_KIND, index);
+    },
+    unplug: async (guest, index) => {
+      if (guest.deviceModel !== undefined) await guest.deviceModel.removeDevice(FIRST_SLOT + index);
+      else await toolstack.detachXenbusDevice(guest, XENBUS_KIND, index);
+      hosts.delete(key(guest.domain, index));
+    },
+    hostOf: (guest, index) => hosts.get(key(guest.domain, index)),
+    idle: () => backends.idle(),
+    [Symbol.asyncDispose]: async () => {
+      await backends[Symbol.asyncDispose]();
+      promised.clear();
+      hosts.clear();
+    },
+  };
+}
+
+function key(domain: number, index: number): string {
+  return `${domain}/${index}`;
+}
