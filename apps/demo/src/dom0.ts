@@ -83,7 +83,7 @@ class Dom0 {
 
   async #create(config: DomUArguments, disk: DiskConfig | undefined): Promise<CreatedGuest> {
     const start = this.#domain.aio.now();
-    const backend = disk && (await openRawFileBackend(disk.path, { readOnly: disk.readOnly }));
+    const backend = disk && (await openRawFileBackend(disk));
     const guest = await this.#services.toolstack.createGuest({
       name: `domU${config.index}`,
       type: config.transport === 'pci' ? 'hvm' : 'pv',

@@ -1,0 +1,85 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import type { MemoryRegion } from '@virtlab/guest-memory';
+
+/** Counters since creation. */
+export interface BlkDriverStatistics {
+  readonly requests: number;
+  readonly completions: number;
+  /** Completions other than OK. */
+  readonly failures: number;
+  /** Successful requests for which the device claimed to have written less than they need. */
+  readonly shortCompletions: number;
+  /** Doorbells sent, and publications that needed none; calls received, and completions found by polling. */
+  readonly kicks: number;
+  readonly kicksSuppressed: number;
+  readonly calls: number;
+  readonly polls: number;
+}
+
+/**
+ * A disk. Two interfaces over the same requests, which may be mixed:
+ *
+ * - Promises over the caller's bytes (`read`, `write`, …), copied through memory of the driver and cut to the device's
+ *   limits. They reject with `BlkError`, or with `RangeError` for sizes that are no whole number of sectors.
+ * - The data plane over buffers of the driver's memory (`allocateBuffer`, `submitRead`, …, `kick`), which copies and
+ *   allocates nothing and reports to one callback.
+ *
+ * Requests in flight complete in any order. A write is durable after a flush that was asked for when the write had
+ * completed.
+ */
+export interface BlkDriver extends AsyncDisposable {
+  /** Sectors of 512 bytes; follows the device when that grows or shrinks. */
+  readonly capacitySectors: number;
+  readonly readOnly: boolean;
+  /** Bytes; a device may refuse requests that are not aligned to it. */
+  readonly blockSize: number;
+  readonly features: FeatureBits;
+  /** Bytes of one data-plane request. */
+  readonly transferSizeMax: number;
+  /** Requests in flight at most, and now. */
+  readonly queueDepth: number;
+  readonly inFlightCount: number;
+  /** Why nothing is accepted any more: device gone, broken, overdue, or driver closed. */
+  readonly failure: string | undefined;
+  readonly statistics: BlkDriverStatistics;
+
+  /** Fills `target`, a whole number of sectors, which is written to until the promise settles. */
+  read(sector: number, target: Uint8Array): Promise<void>;
+  /** Takes `source`, a whole number of sectors, which must not change until the promise settles. */
+  write(sector: number, source: Uint8Array): Promise<void>;
+  /** Makes durable what completed before. Without VIRTIO_BLK_F_FLUSH there is nothing to do (§5.2.6.2). */
+  flush(): Promise<void>;
+  discard(sector: number, count: number): Promise<void>;
+  /** `unmap` (default true) allows the device to give the space back. */
+  writeZeroes(sector: number, count: number, options?: { readonly unmap?: boolean }): Promise<void>;
+  /** The device's serial; at most 20 characters, up to the first NUL. What it says is not checked. */
+  getId(): Promise<string>;
+
+  /** The memory that buffers lie in. */
+  readonly memory: MemoryRegion;
+  /** Offset in `memory` of `size` bytes, page aligned, freed by `freeBuffer` or `close`. Throws `DmaError`. */
+  allocateBuffer(size: number): number;
+  /** Only when no request uses it. A buffer whose request ended by a negative completion is in use until `close`. */
+  freeBuffer(offset: number): void;
+  /**
+   * At most one handler: the request's token, and `VIRTIO_BLK_S_*` or a negative `COMPLETION_*`. It runs in the loop and
+   * must not throw. It may submit; that is kicked at the end of the batch without being asked.
+   */
+  onCompletion(handler: ((token: number, completion: number) => void) | undefined): void;
+  /**
+   * Stages a request over `memory[bufferOffset, bufferOffset + size)`; the device sees it after `kick`. `token` is any
+   * integer from 0 to 2^31 - 1. Returns 0, or `ADD_FULL` (try again after a completion), `ADD_NO_ADDRESS` (likewise) or
+   * `ADD_BROKEN` (never). Throws `RangeError` for a misuse and `BlkError` `EROFS`, `UNSUPP`.
+   */
+  submitRead(sector: number, bufferOffset: number, size: number, token: number): number;
+  submitWrite(sector: number, bufferOffset: number, size: number, token: number): number;
+  submitFlush(token: number): number;
+  /** Shows the device all that was staged, with one publication and at most one doorbell a queue. */
+  kick(): void;
+
+  /**
+   * Fails what is in flight (`ENODEV`), resets the device, takes all memory back. Idempotent. Rejects with
+   * `TransportError` when the device did not confirm the reset; the memory then stays lent for good.
+   */
+  close(): Promise<void>;
+}

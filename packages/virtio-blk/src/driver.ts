@@ -1,0 +1,298 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import { VIRTIO_ID_BLOCK, hasFeature } from '@virtlab/abi/virtio';
+import {
+  VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_SECTOR_SIZE,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+} from '@virtlab/abi/virtio-blk';
+import type { MemoryRegion } from '@virtlab/guest-memory';
+import { type DriverLink, type DriverSession, initializeDevice } from '@virtlab/virtio';
+import type { BlkDriver, BlkDriverStatistics } from './driver-contract.ts';
+import { type DiskProfile, parseDiskProfile } from './driver-config.ts';
+import { RequestEngine } from './driver-engine.ts';
+import { JobQueue } from './driver-jobs.ts';
+import {
+  BUFFER_COUNT_MAX,
+  type BlkDriverOptions,
+  type ResolvedDriverOptions,
+  type TransferLimits,
+  resolveDriverOptions,
+  transferLimits,
+} from './driver-options.ts';
+import { BlkError } from './errors.ts';
+import { configSizeFor } from './protocol.ts';
+
+/**
+ * Brings up the block device behind `link`, which stays the caller's to dispose.
+ *
+ * Rejects as `initializeDevice`; with `BlkError` `EPROTO` when the device is no disk or its configuration makes no sense;
+ * with `DmaError` when there is no memory for requests. Nothing stays lent then. Rejects with `RangeError` for bad options.
+ */
+export async function createBlkDriver(link: DriverLink, options: BlkDriverOptions): Promise<BlkDriver> {
+  const resolved = resolveDriverOptions(options);
+  const { deviceType, queueCount } = link.transport;
+  if (deviceType !== VIRTIO_ID_BLOCK) throw new BlkError('EPROTO', `device type ${deviceType} is not a disk`);
+  const session = await initializeDevice(link, {
+    aio: resolved.aio,
+    wanted: resolved.wanted,
+    queueCount: Math.max(1, Math.min(resolved.queueCount, queueCount)),
+    queueSizeMax: resolved.queueSize,
+    timeoutMs: resolved.timeoutMs,
+    polling: resolved.polling,
+    bufferCountMax: BUFFER_COUNT_MAX,
+  });
+  try {
+    const config = await session.readConfig(0, configSizeFor(session.features));
+    return new SessionBlkDriver(session, parseDiskProfile(config, session.features, queueCount), resolved);
+  } catch (error) {
+    await session.stop().catch(() => undefined);
+    throw error;
+  }
+}
+
+class SessionBlkDriver implements BlkDriver {
+  readonly readOnly: boolean;
+  readonly blockSize: number;
+  readonly features: FeatureBits;
+  readonly memory: MemoryRegion;
+  readonly #session: DriverSession;
+  readonly #profile: DiskProfile;
+  readonly #limits: TransferLimits;
+  readonly #engine: RequestEngine;
+  readonly #jobs: JobQueue;
+  readonly #buffers = new Map<number, number>();
+  #capacitySectors: number;
+  #closing: Promise<void> | undefined;
+
+  constructor(session: DriverSession, profile: DiskProfile, options: ResolvedDriverOptions) {
+    const { aio, bounceCount } = options;
+    const { dma } = session.link;
+    const queueCount = Math.min(profile.queueCount, session.queues.length);
+    const ringSizes = session.queues.slice(0, queueCount).map((queue) => queue.size);
+    const entryCount = ringSizes.reduce((sum, size) => sum + size, 0);
+    this.#session = session;
+    this.#profile = profile;
+    this.#limits = transferLimits(profile, session.features, Math.min(...ringSizes), options.requestSizeMax);
+    this.#engine = new RequestEngine({
+      session,
+      aio,
+      queueCount,
+      queueDepth: Math.min(options.queueDepth ?? entryCount, entryCount),
+      segmentSizeMax: this.#limits.segmentSizeMax,
+      requestTimeoutMs: options.timeoutMs,
+      onInternal: (slot, completion) => this.#jobs.ended(slot, completion),
+      onBatchEnd: () => this.#jobs.pump(),
+    });
+    const bounceSize = Math.min(options.bounceSize, this.#limits.transferSizeMax);
+    this.#jobs = new JobQueue(this.#engine, { dma, aio, bounceSize, bounceCount });
+    this.#capacitySectors = profile.capacitySectors;
+    this.readOnly = profile.readOnly;
+    this.blockSize = profile.blockSize;
+    this.features = session.features;
+    this.memory = dma.memory;
+    session.onConfigChange(() => void this.#readCapacity());
+  }
+
+  get capacitySectors(): number {
+    return this.#capacitySectors;
+  }
+  get transferSizeMax(): number {
+    return this.#limits.transferSizeMax;
+  }
+  get queueDepth(): number {
+    return this.#engine.capacity;
+  }
+  get inFlightCount(): number {
+    return this.#engine.inFlightCount;
+  }
+  get failure(): string | undefined {
+    return this.#engine.failure;
+  }
+
+  get statistics(): BlkDriverStatistics {
+    const doorbells = { kicks: 0, kicksSuppressed: 0, calls: 0, polls: 0 };
+    for (const queue of this.#session.statistics) {
+      doorbells.kicks += queue.kicks;
+      doorbells.kicksSuppressed += queue.kicksSuppressed;
+      doorbells.calls += queue.calls;
+      doorbells.polls += queue.polls;
+    }
+    return { ...this.#engine.statistics, ...doorbells };
+  }
+
+  async read(sector: number, target: Uint8Array): Promise<void> {
+    const what = `read of ${target.length} bytes at sector ${sector}`;
+    this.#requireInside(what, sector, requireSectors(target.length));
+    if (target.length > 0) await this.#jobs.transfer(what, VIRTIO_BLK_T_IN, sector, target);
+  }
+
+  async write(sector: number, source: Uint8Array): Promise<void> {
+    const what = `write of ${source.length} bytes at sector ${sector}`;
+    this.#requireWritable(what);
+    this.#requireInside(what, sector, requireSectors(source.length));
+    if (source.length > 0) await this.#jobs.transfer(what, VIRTIO_BLK_T_OUT, sector, source);
+  }
+
+  async flush(): Promise<void> {
+    if (hasFeature(this.features, VIRTIO_BLK_F_FLUSH)) await this.#jobs.flush('flush', VIRTIO_BLK_T_FLUSH);
+  }
+
+  async discard(sector: number, count: number): Promise<void> {
+    await this.#ranges('discard', VIRTIO_BLK_T_DISCARD, sector, count, this.#profile.discardSectorsMax, 0);
+  }
+
+  async writeZeroes(
+    sector: number,
+    count: number,
+    { unmap = true }: { readonly unmap?: boolean } = {},
+  ): Promise<void> {
+    const flags = unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+    const { writeZeroesSectorsMax } = this.#profile;
+    await this.#ranges(
+      'write zeroes',
+      VIRTIO_BLK_T_WRITE_ZEROES,
+      sector,
+      count,
+      writeZeroesSectorsMax,
+      flags,
+    );
+  }
+
+  async getId(): Promise<string> {
+    const id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
+    await this.#jobs.transfer('get id', VIRTIO_BLK_T_GET_ID, 0, id);
+    const end = id.indexOf(0);
+    return String.fromCharCode(...id.subarray(0, end < 0 ? id.length : end));
+  }
+
+  allocateBuffer(size: number): number {
+    if (this.#closing !== undefined) throw new BlkError('ENODEV', 'driver closed');
+    const offset = this.#session.link.dma.allocate(size);
+    this.#buffers.set(offset, size);
+    return offset;
+  }
+
+  freeBuffer(offset: number): void {
+    const size = this.#buffers.get(offset);
+    if (size === undefined) throw new RangeError(`no buffer at offset ${offset}`);
+    this.#buffers.delete(offset);
+    this.#session.link.dma.free(offset, size);
+  }
+
+  onCompletion(handler: ((token: number, completion: number) => void) | undefined): void {
+    this.#engine.onCompletion(handler);
+  }
+
+  submitRead(sector: number, bufferOffset: number, size: number, token: number): number {
+    this.#checkTransfer(sector, bufferOffset, size, token);
+    return Math.min(this.#engine.submit(VIRTIO_BLK_T_IN, sector, bufferOffset, size, token, false), 0);
+  }
+
+  submitWrite(sector: number, bufferOffset: number, size: number, token: number): number {
+    if (this.readOnly) this.#requireWritable('write');
+    this.#checkTransfer(sector, bufferOffset, size, token);
+    return Math.min(this.#engine.submit(VIRTIO_BLK_T_OUT, sector, bufferOffset, size, token, false), 0);
+  }
+
+  submitFlush(token: number): number {
+    if (!hasFeature(this.features, VIRTIO_BLK_F_FLUSH))
+      throw new BlkError('UNSUPP', 'the device has no flush');
+    requireToken(token);
+    return Math.min(this.#engine.submit(VIRTIO_BLK_T_FLUSH, 0, 0, 0, token, false), 0);
+  }
+
+  kick(): void {
+    this.#engine.kick();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#engine.fail('driver closed');
+    this.#jobs.stop();
+    await this.#session.stop();
+    this.#engine.release();
+    this.#jobs.release();
+    for (const offset of this.#buffers.keys()) this.freeBuffer(offset);
+  }
+
+  async #ranges(
+    name: string,
+    type: number,
+    sector: number,
+    count: number,
+    countMax: number,
+    flags: number,
+  ): Promise<void> {
+    const what = `${name} of ${count} sectors at sector ${sector}`;
+    this.#requireWritable(what);
+    if (countMax === 0) throw new BlkError('UNSUPP', `${what}: the device does not offer it`);
+    this.#requireInside(what, sector, count);
+    if (count > 0) await this.#jobs.ranges(what, type, sector, count, countMax, flags);
+  }
+
+  #requireWritable(what: string): void {
+    if (this.readOnly) throw new BlkError('EROFS', `${what}: the disk is read-only`);
+  }
+
+  #requireInside(what: string, sector: number, count: number): void {
+    if (!this.#isInside(sector, count)) {
+      throw new BlkError('ERANGE', `${what} is not inside the disk's ${this.#capacitySectors} sectors`);
+    }
+  }
+
+  #isInside(sector: number, count: number): boolean {
+    if (!Number.isInteger(sector) || !Number.isInteger(count) || sector < 0 || count < 0) return false;
+    return sector + count <= this.#capacitySectors;
+  }
+
+  #checkTransfer(sector: number, bufferOffset: number, size: number, token: number): void {
+    requireToken(token);
+    if (size === 0 || size > this.#limits.transferSizeMax) {
+      throw new RangeError(`size ${size} is not from 1 to ${this.#limits.transferSizeMax} bytes`);
+    }
+    if (!this.#isInside(sector, requireSectors(size))) {
+      throw new RangeError(
+        `sector ${sector} and size ${size} are not inside ${this.#capacitySectors} sectors`,
+      );
+    }
+    if (!(bufferOffset >= 0 && bufferOffset + size <= this.memory.size)) {
+      throw new RangeError(`buffer offset ${bufferOffset} and size ${size} are not inside the memory`);
+    }
+  }
+
+  /** A device may grow or shrink (§5.2.5.2); what it says is checked as at the start, nonsense is ignored. */
+  async #readCapacity(): Promise<void> {
+    try {
+      const config = await this.#session.readConfig(0, configSizeFor(this.features));
+      const { queueCount } = this.#session.link.transport;
+      this.#capacitySectors = parseDiskProfile(config, this.features, queueCount).capacitySectors;
+    } catch {
+      // The session reports a device that cannot be read; a capacity that makes no sense leaves the old one standing.
+    }
+  }
+}
+
+function requireSectors(size: number): number {
+  const count = size / VIRTIO_BLK_SECTOR_SIZE;
+  if (!Number.isInteger(count)) throw new RangeError(`${size} bytes are not a whole number of sectors`);
+  return count;
+}
+
+function requireToken(token: number): void {
+  if ((token & 0x7fff_ffff) !== token) throw new RangeError(`token ${token} is not from 0 to 2^31 - 1`);
+}

@@ -1,0 +1,58 @@
+import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP } from '@virtlab/abi/virtio-blk';
+
+/**
+ * Ends of a request that the device did not report; below zero, so that they are never a `VIRTIO_BLK_S_*`.
+ * The device is gone, needs reset, broke its queue, or the driver was closed.
+ */
+export const COMPLETION_ENODEV = -1;
+/** The device did not complete the request in time. It counts as failed, and so does everything in flight with it. */
+export const COMPLETION_ETIMEDOUT = -2;
+/** The device completed the request and left no status that exists (§5.2.6). */
+export const COMPLETION_EPROTO = -3;
+
+/**
+ * `IOERR`, `UNSUPP`: the device said so. `ENODEV`, `ETIMEDOUT`, `EPROTO`: as the `COMPLETION_*` above; `EPROTO` also for a
+ * configuration that makes no sense. `EROFS`: the disk is read-only. `ERANGE`: not inside the disk.
+ * `ENOSPC`: no device address could be had for the buffers although nothing is in flight.
+ */
+export type BlkErrorCode =
+  | 'IOERR'
+  | 'UNSUPP'
+  | 'ENODEV'
+  | 'ETIMEDOUT'
+  | 'EPROTO'
+  | 'EROFS'
+  | 'ERANGE'
+  | 'ENOSPC';
+
+/** A block request that failed, or a device that cannot be driven. */
+export class BlkError extends Error {
+  readonly code: BlkErrorCode;
+
+  constructor(code: BlkErrorCode, message: string, options?: ErrorOptions) {
+    super(`${code}: ${message}`, options);
+    this.name = 'BlkError';
+    this.code = code;
+  }
+}
+
+/** The error for a completion that is not OK; `detail` says what the device is accused of, if anything. */
+export function completionError(what: string, completion: number, detail: string | undefined): BlkError {
+  const code = completionCode(completion);
+  return new BlkError(code, detail === undefined ? `${what} failed` : `${what} failed: ${detail}`);
+}
+
+function completionCode(completion: number): BlkErrorCode {
+  switch (completion) {
+    case VIRTIO_BLK_S_IOERR:
+      return 'IOERR';
+    case VIRTIO_BLK_S_UNSUPP:
+      return 'UNSUPP';
+    case COMPLETION_ENODEV:
+      return 'ENODEV';
+    case COMPLETION_ETIMEDOUT:
+      return 'ETIMEDOUT';
+    default:
+      return 'EPROTO';
+  }
+}

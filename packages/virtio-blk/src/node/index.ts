@@ -1,0 +1,1 @@
+export { openRawFileBackend, type RawFileBackend, type RawFileBackendOptions } from './raw-file-backend.ts';
