@@ -234,7 +234,7 @@ class DomU {
   async #stop(): Promise<readonly string[]> {
     await this.#blk?.close();
     await this.#net.close();
-    await this.#rng.close();
+    await this.#rng.stop();
     await this.#links[Symbol.asyncDispose]();
     const own = this.#domain.connection.startInfo.xenstorePort;
     return this.#domain.leaks().filter((leak) => !leak.endsWith(`event channel port ${own}`));

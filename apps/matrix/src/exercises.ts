@@ -34,7 +34,7 @@ async function exerciseRng(link: DriverLink, aio: AioContext): Promise<void> {
       );
     at += size;
   }
-  await driver.close();
+  await driver.stop();
 }
 
 async function exerciseBlk(link: DriverLink, aio: AioContext): Promise<void> {

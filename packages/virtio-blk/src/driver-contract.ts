@@ -76,6 +76,8 @@ export interface BlkDriver extends AsyncDisposable {
   submitFlush(token: number): number;
   /** Shows the device all that was staged, with one publication and at most one doorbell a queue. */
   kick(): void;
+  /** Completes what the device has finished, for code that waits without the loop. Answers whether there was anything. */
+  poll(): boolean;
 
   /**
    * Fails what is in flight (`ENODEV`), resets the device, takes all memory back. Idempotent. Rejects with

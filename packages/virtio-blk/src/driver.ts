@@ -212,6 +212,10 @@ class SessionBlkDriver implements BlkDriver {
     this.#engine.kick();
   }
 
+  poll(): boolean {
+    return this.#session.poll();
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

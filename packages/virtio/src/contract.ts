@@ -10,7 +10,7 @@ export interface TransportCapabilities {
   readonly queueReset: boolean;
   /** Driver writes to device configuration space reach the device. */
   readonly configWrite: boolean;
-  /** Each queue has a call of its own (otherwise the driver must look at all queues). */
+  /** Each queue has a call of its own (otherwise a call runs the handlers of all queues). */
   readonly callPerQueue: boolean;
 }
 
@@ -53,7 +53,7 @@ export interface DriverTransport extends AsyncDisposable {
   onCall(queue: number, handler: (() => void) | undefined): void;
   /** Configuration change, device status change (NEEDS_RESET) included. */
   onConfigChange(handler: (() => void) | undefined): void;
-  /** The device's side went away for good (removed, or its domain died). Called once. */
+  /** The device's side went away for good (removed, or its domain died), and touches the driver's memory no more. Called once. */
   onGone(handler: ((reason: string) => void) | undefined): void;
 }
 

@@ -1,0 +1,224 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { DemoResult } from '@virtlab/demo';
+import { linuxFfi } from '@virtlab/linux';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+
+const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
+const REQUIRE_PEERS = process.env['VIRTLAB_REQUIRE_PEERS'] === '1';
+const ffi = linuxFfi();
+if (!ffi.available && REQUIRE_PEERS) throw new Error(ffi.reason);
+
+interface Run {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function start(...args: string[]): ChildProcess {
+  return spawn(process.execPath, ['--conditions=@virtlab/source', MAIN, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+async function finish(child: ChildProcess): Promise<Run> {
+  const text = { stdout: '', stderr: '' };
+  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (text.stdout += chunk));
+  child.stderr!.setEncoding('utf8').on('data', (chunk: string) => (text.stderr += chunk));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...text };
+}
+
+const virtlab = (...args: string[]): Promise<Run> => finish(start(...args));
+
+/** Runs a foreign program on a file; undefined if it is not installed, which fails where peers are required. */
+function peer(debianPackage: string, command: string, args: readonly string[]): string | undefined {
+  const { error, stdout, stderr, status } = spawnSync(command, args, { encoding: 'utf8' });
+  if (error !== undefined) {
+    const message = `${command} is missing: install Debian's ${debianPackage}`;
+    if (REQUIRE_PEERS) throw new Error(message);
+    console.warn(message);
+    return undefined;
+  }
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} exited with ${status}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Processes that run a domain of a launcher. */
+function domainProcesses(): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('packages/domain/src/node/main.ts');
+      } catch {
+        return false; // it ended meanwhile
+      }
+    });
+}
+
+describe.skipIf(!ffi.available)('virtlab demo', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'virtlab-test-'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it(
+    'does its work over both transports; other tools open what it leaves',
+    { timeout: 120_000 },
+    async () => {
+      const image = join(folder, 'own.img');
+      const pcap = join(folder, 'frames.pcap');
+      const { code, stdout, stderr } = await virtlab(
+        'demo',
+        '--seconds',
+        '0.1',
+        '--keep-image',
+        image,
+        '--pcap',
+        pcap,
+        '--json',
+      );
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      const result = JSON.parse(stdout) as DemoResult;
+      expect(result.transports.map((each) => each.transport)).toEqual(['pci', 'xenbus']);
+      expect(result.warnings).toEqual([]);
+      for (const { block, net, filesystem } of result.transports) {
+        expect(filesystem).toMatchObject({ files: 8 });
+        expect(block).toHaveLength(6);
+        for (const figure of block) expect(figure.operations).toBeGreaterThan(0);
+        expect(block.filter(({ kind }) => kind === 'read').some(({ verified }) => verified > 0)).toBe(true);
+        expect(net.map(({ between }) => between)).toEqual(['domU1 to dom0', 'domU1 to domU2']);
+      }
+      const listing = peer('mtools', 'mdir', ['-i', image, '-b', '::/DATA']);
+      if (listing !== undefined) expect(listing.trim().split('\n')).toHaveLength(8);
+      peer('dosfstools', 'fsck.fat', ['-n', image]);
+      const frames = peer('tshark', 'tshark', ['-r', pcap, '-T', 'fields', '-e', '_ws.col.Protocol']);
+      if (frames !== undefined)
+        expect(new Set(frames.split('\n'))).toEqual(expect.objectContaining(new Set(['ARP', 'ICMP'])));
+      expect(domainProcesses()).toEqual([]);
+    },
+  );
+
+  it('reads an existing image as it is and leaves it as it was', { timeout: 60_000 }, async () => {
+    const image = join(folder, 'existing.img');
+    const content = Buffer.alloc(3 << 20, 'virtlab ');
+    writeFileSync(image, content);
+    const { code, stdout, stderr } = await virtlab(
+      'demo',
+      '--transport=xenbus',
+      '--seconds',
+      '0.1',
+      '--domains',
+      '1',
+      '--disk',
+      image,
+      '--json',
+    );
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const [result] = (JSON.parse(stdout) as DemoResult).transports;
+    expect(result!.filesystem).toBeUndefined();
+    expect(result!.diskSha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(readFileSync(image).equals(content)).toBe(true);
+  });
+
+  it(
+    'shuts down in order on SIGINT: exit code 130, no process and no temporary file left',
+    { timeout: 60_000 },
+    async () => {
+      const before = new Set(readdirSync(tmpdir()).filter((name) => name.startsWith('virtlab-')));
+      const child = start('demo', '--seconds', '20');
+      const done = finish(child);
+      await vi.waitUntil(() => domainProcesses().length === 3, { timeout: 30_000 });
+      child.kill('SIGINT');
+      const { code, stderr } = await done;
+      expect({ code, stderr }).toEqual({ code: 130, stderr: 'virtlab: shutting down\n' });
+      expect(domainProcesses()).toEqual([]);
+      expect(
+        readdirSync(tmpdir()).filter((name) => name.startsWith('virtlab-') && !before.has(name)),
+      ).toEqual([]);
+    },
+  );
+
+  it('leaves no process behind when the launcher is killed', { timeout: 60_000 }, async () => {
+    const child = start('demo', '--seconds', '20', '--keep-image', join(folder, 'killed.img'));
+    const done = finish(child);
+    await vi.waitUntil(() => domainProcesses().length === 3, { timeout: 30_000 });
+    child.kill('SIGKILL');
+    await done;
+    await vi.waitUntil(() => domainProcesses().length === 0, { timeout: 10_000 });
+  });
+
+  it(
+    'says which domain died when one is killed, and ends with exit code 1',
+    { timeout: 60_000 },
+    async () => {
+      const child = start('demo', '--seconds', '20');
+      const done = finish(child);
+      const [, , guest] = await vi.waitUntil(
+        () => (domainProcesses().length === 3 ? domainProcesses() : undefined),
+        { timeout: 30_000 },
+      );
+      process.kill(Number(guest), 'SIGKILL');
+      const { code, stderr } = await done;
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^virtlab: Domain \d ended: /);
+      expect(domainProcesses()).toEqual([]);
+    },
+  );
+});
+
+describe('virtlab', () => {
+  it('--version and --help succeed', async () => {
+    expect((await virtlab('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect((await virtlab('demo', '--help')).stdout).toContain('--transport');
+  });
+
+  it.each([
+    ['an unknown option', ['demo', '--frobnicate'], 'unknown option'],
+    ['an unknown command', ['frobnicate'], 'unknown command'],
+    ['an unknown transport', ['demo', '--transport=mmio'], 'Allowed choices are pci, xenbus, all'],
+    ['a count that is none', ['demo', '--domains', 'two'], 'not a whole number'],
+    ['too many domains', ['demo', '--domains', '99'], '--domains 99: from 1 to 16'],
+    ['a missing image', ['demo', '--disk', '/nowhere/disk.img'], '--disk /nowhere/disk.img: ENOENT'],
+    ['an image that is a folder', ['demo', '--disk', '/'], '--disk /: it is not a file'],
+  ])('%s: exit code 2 and a message that names it', async (_what, args, message) => {
+    const { code, stderr, stdout } = await virtlab(...args);
+    expect(stderr).toContain(message);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  });
+
+  it('an image smaller than a sector: exit code 2', async () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'virtlab-test-')), 'tiny.img');
+    writeFileSync(path, '');
+    truncateSync(path, 100);
+    const { code, stderr } = await virtlab('demo', '--disk', path);
+    expect(stderr).toContain('100 bytes are less than a sector');
+    expect(code).toBe(2);
+    rmSync(join(path, '..'), { recursive: true });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('without the FFI: exit code 3 and what that means', async () => {
+    const child = spawn(process.execPath, ['--conditions=@virtlab/source', MAIN, 'demo'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, VIRTLAB_NO_FFI: '1' },
+    });
+    const { code, stderr } = await finish(child);
+    expect(stderr).toContain('Domains cannot be processes on this machine');
+    expect(code).toBe(3);
+  });
+});

@@ -1,0 +1,3 @@
+export { createRngDevice, type RngDeviceOptions } from './rng-device.ts';
+export { RngDriver, createRngDriver } from './rng-driver.ts';
+export { FILL_SIZE_MAX, webCryptoSource, type RandomSource } from './random-source.ts';

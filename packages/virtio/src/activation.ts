@@ -1,0 +1,44 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import type { AioContext } from '@virtlab/aio';
+import type { DeviceQueue, RingViolation } from '@virtlab/vring';
+import type { DeviceActivation } from './contract.ts';
+import type { QueueService } from './queue-service.ts';
+
+export interface ActivationEvents {
+  configChanged(): void;
+  fail(violation: RingViolation): void;
+}
+
+/** One span from DRIVER_OK to reset. What a device still does with it afterwards has no effect. */
+export class Activation implements DeviceActivation {
+  readonly features: FeatureBits;
+  readonly aio: AioContext;
+  readonly queues: readonly (DeviceQueue | undefined)[];
+  readonly #service: QueueService;
+  readonly #events: ActivationEvents;
+  #isLive = true;
+
+  constructor(features: FeatureBits, aio: AioContext, service: QueueService, events: ActivationEvents) {
+    this.features = features;
+    this.aio = aio;
+    this.queues = [...service.queues];
+    this.#service = service;
+    this.#events = events;
+  }
+
+  complete(queue: number): void {
+    if (this.#isLive) this.#service.complete(queue);
+  }
+
+  configChanged(): void {
+    if (this.#isLive) this.#events.configChanged();
+  }
+
+  fail(violation: RingViolation): void {
+    if (this.#isLive) this.#events.fail(violation);
+  }
+
+  retire(): void {
+    this.#isLive = false;
+  }
+}

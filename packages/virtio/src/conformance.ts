@@ -1,0 +1,47 @@
+/**
+ * The suites by which transports and devices certify themselves. They need vitest and the contracts, nothing else.
+ * Test names are requirements; sections are those of VIRTIO 1.4.
+ */
+import { describe } from 'vitest';
+import {
+  describeConfiguration,
+  describeNegotiation,
+  describeQueueSetup,
+  describeStatusMachine,
+} from './conformance/control-plane.ts';
+import { describeDataPlane } from './conformance/data-plane.ts';
+import { describeDeviceContract, type DeviceSetup } from './conformance/device-contract.ts';
+import { describeBrokenDevices, describeReset, describeViolations } from './conformance/faults.ts';
+import type { TransportSetup } from './conformance/transport-under-test.ts';
+
+export {
+  createMemoryBench,
+  identityMemory,
+  type LentMemory,
+  type LoopPair,
+  type MemoryBenchOptions,
+} from './conformance/memory-bench.ts';
+export { SimulatedLoops } from './conformance/simulated-loops.ts';
+export type { DeviceBench, DeviceSetup } from './conformance/device-contract.ts';
+export type { TransportSetup, TransportUnderTest } from './conformance/transport-under-test.ts';
+
+/** Every requirement on a transport; each test gets an isolated one from `setup.create` and ends by asking for leaks. */
+export function describeTransport(setup: TransportSetup): void {
+  describe(`transport: ${setup.name}`, () => {
+    describeStatusMachine(setup);
+    describeNegotiation(setup);
+    describeQueueSetup(setup);
+    describeConfiguration(setup);
+    describeDataPlane(setup);
+    describeViolations(setup);
+    describeBrokenDevices(setup);
+    describeReset(setup);
+  });
+}
+
+/** Every requirement on a device, whatever its type. */
+export function describeDevice(setup: DeviceSetup): void {
+  describe(`device: ${setup.name}`, () => {
+    describeDeviceContract(setup);
+  });
+}

@@ -1,0 +1,349 @@
+/**
+ * The device model between a transport and a device: status machine (VIRTIO §2.1, §3.1), feature negotiation
+ * (§2.2), configuration generation (§2.5), queues. Written once; transports only carry words to it.
+ */
+import type { FeatureBits } from '@virtlab/abi/brands';
+import type { AioContext } from '@virtlab/aio';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_VERSION_1,
+  featureBit,
+  hasFeature,
+} from '@virtlab/abi/virtio';
+import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
+import { createDeviceQueue, type QueueAddresses, type RingViolation } from '@virtlab/vring';
+import { Activation } from './activation.ts';
+import { checkDevice } from './check-device.ts';
+import type { DeviceModel, DeviceTransport, VirtioDevice } from './contract.ts';
+import { advanceStatus } from './device-status.ts';
+import { refuseFeatureSet } from './features.ts';
+import type { DeviceQueueStatistics } from './hosted-queue.ts';
+import { QueueService } from './queue-service.ts';
+
+/** What a driver did against the specification, and on which queue if on one. */
+export interface DeviceViolation {
+  readonly device: string;
+  readonly queue: number | undefined;
+  readonly violation: RingViolation;
+}
+
+export interface DeviceHostOptions {
+  readonly device: VirtioDevice;
+  /** The loop that the device and its transport's device side run in. */
+  readonly aio: AioContext;
+  /** For messages. Default `virtio<device type>`. */
+  readonly name?: string;
+  /** Take part in the loop's adaptive polling. Default true. */
+  readonly polling?: boolean;
+  readonly onViolation?: (report: DeviceViolation) => void;
+  /** The device threw: its bug. It needs reset by then; the loop goes on. Default: written to the console. */
+  readonly onError?: (error: unknown, device: string) => void;
+}
+
+/**
+ *     reset ──ACKNOWLEDGE, DRIVER, FEATURES_OK──▶ configured ──DRIVER_OK──▶ live ──violation, device error──▶ needs reset
+ *       ▲                                            │                      │                                  │
+ *       └────────────────────────────────────────────┴──── 0 (I/O drained) ─┴──────────────────────────────────┘
+ *
+ * `writeStatus(0)` stops the device at once. If I/O is in flight the status keeps reading as it was until the device
+ * has stopped touching memory; then it reads 0 and the transport is told through `statusChanged` (which is not called
+ * for a reset that finished within `writeStatus`). Other writes during that time are ignored.
+ */
+export class DeviceHost implements DeviceModel, Disposable {
+  readonly deviceType: number;
+  readonly queueCount: number;
+  readonly configSize: number;
+  readonly name: string;
+  readonly #device: VirtioDevice;
+  readonly #options: DeviceHostOptions;
+  readonly #service: QueueService;
+  #transport: DeviceTransport | undefined;
+  #activation: Activation | undefined;
+  #status = 0;
+  #driverFeatures: FeatureBits = 0n;
+  #configGeneration = 0;
+  #isConfigDirty = false;
+  #resetDone: PromiseWithResolvers<void> | undefined;
+  #violation: RingViolation | undefined;
+  #refusal: string | undefined;
+
+  /** Throws `RangeError` when the device offers bits that are not a device's, or impossible queue sizes. */
+  constructor(options: DeviceHostOptions) {
+    const { device, aio } = options;
+    checkDevice(device);
+    this.deviceType = device.deviceType;
+    this.queueCount = device.queueSizesMax.length;
+    this.configSize = device.configSize;
+    this.name = options.name ?? `virtio${device.deviceType}`;
+    this.#device = device;
+    this.#options = options;
+    this.#service = new QueueService(device, aio, options.polling ?? true, {
+      onViolation: (queue, violation) => this.#needsReset(violation, queue),
+      onError: (error) => this.#deviceError(error),
+    });
+  }
+
+  /** Throws `TypeError` when there is a transport already, or the reset of the last one is not over. */
+  attach(transport: DeviceTransport): void {
+    if (this.#transport !== undefined) throw new TypeError(`${this.name} is attached already`);
+    if (this.#resetDone !== undefined) throw new TypeError(`${this.name} is still being reset`);
+    this.#transport = transport;
+  }
+
+  /** Resets the device and forgets the transport, which is told nothing any more. Resolves once no memory is touched. */
+  async detach(): Promise<void> {
+    this.#transport = undefined;
+    this.#reset();
+    await this.#resetDone?.promise;
+  }
+
+  /** By queue, since creation. */
+  get statistics(): readonly DeviceQueueStatistics[] {
+    return this.#service.statistics;
+  }
+  /** Why the device needs reset, if the driver is to blame. */
+  get violation(): RingViolation | undefined {
+    return this.#violation;
+  }
+  /** Why the latest FEATURES_OK was not taken. */
+  get refusal(): string | undefined {
+    return this.#refusal;
+  }
+
+  get deviceFeatures(): FeatureBits {
+    const transport = this.#transport?.transportFeatures ?? 0n;
+    return this.#device.features | featureBit(VIRTIO_F_VERSION_1) | transport;
+  }
+  get driverFeatures(): FeatureBits {
+    return this.#driverFeatures;
+  }
+  writeDriverFeatures(features: FeatureBits): void {
+    if (this.#resetDone !== undefined || this.#has(VIRTIO_CONFIG_S_FEATURES_OK)) return;
+    this.#driverFeatures = features;
+  }
+
+  get status(): number {
+    return this.#status;
+  }
+  writeStatus(status: number): void {
+    if (this.#resetDone !== undefined) return;
+    if (status === 0) this.#reset();
+    else advanceStatus(this.#status, status, this.#steps, this.#applyStatus);
+  }
+
+  queueSizeMax(queue: number): number {
+    return this.#device.queueSizesMax[queue] ?? 0;
+  }
+  isQueueEnabled(queue: number): boolean {
+    return this.#service.queues[queue] !== undefined;
+  }
+  enableQueue(queue: number, addresses: QueueAddresses): boolean {
+    const transport = this.#transport;
+    if (this.#resetDone !== undefined || transport === undefined) return false;
+    const fault = this.#whyNotEnable(queue, addresses.size);
+    if (fault !== undefined) return this.#refuseQueue(queue, fault);
+    const created = createDeviceQueue({
+      addresses,
+      memory: transport.memory,
+      features: {
+        indirect: hasFeature(this.#driverFeatures, VIRTIO_RING_F_INDIRECT_DESC),
+        eventIdx: hasFeature(this.#driverFeatures, VIRTIO_RING_F_EVENT_IDX),
+      },
+    });
+    if (!created.ok) return this.#refuseQueue(queue, created.violation);
+    this.#service.setQueue(queue, created.queue);
+    return true;
+  }
+
+  /** Changes between two reads when the configuration did (§2.5.2); 32 bits, transports use the low ones they have. */
+  get configGeneration(): number {
+    if (this.#isConfigDirty) {
+      this.#isConfigDirty = false;
+      this.#configGeneration = (this.#configGeneration + 1) >>> 0;
+    }
+    return this.#configGeneration;
+  }
+  /** Bytes beyond `configSize` read as 0. */
+  readConfig(offset: number, out: Uint8Array): void {
+    const size = Math.max(0, Math.min(out.length, this.configSize - offset));
+    out.fill(0, size);
+    if (size === 0) return;
+    try {
+      this.#device.readConfig(offset, out.subarray(0, size));
+    } catch (error) {
+      this.#deviceError(error);
+    }
+  }
+  /** Ignored where it reaches beyond `configSize` or the device has no writable fields. */
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    if (this.#resetDone !== undefined || bytes.length === 0 || offset + bytes.length > this.configSize)
+      return;
+    try {
+      this.#device.writeConfig?.(offset, bytes);
+    } catch (error) {
+      this.#deviceError(error);
+    }
+  }
+
+  kick(queue: number): void {
+    this.#service.kick(queue);
+  }
+
+  /** Stops at once, without waiting for the device; for the end of a program. Prefer `detach`. */
+  [Symbol.dispose](): void {
+    this.#transport = undefined;
+    this.#reset();
+    this.#service[Symbol.dispose]();
+  }
+
+  readonly #applyStatus = (bit: number): void => {
+    this.#status |= bit;
+  };
+
+  readonly #steps = {
+    featuresOk: (): boolean => {
+      this.#refusal = this.#whyNotFeatures();
+      return this.#refusal === undefined;
+    },
+    driverOk: (): void => this.#activate(),
+    failed: (): void => this.#giveUp(),
+  };
+
+  #has(bit: number): boolean {
+    return (this.#status & bit) !== 0;
+  }
+
+  #whyNotFeatures(): string | undefined {
+    const refused = refuseFeatureSet(this.deviceFeatures, this.#driverFeatures);
+    if (refused !== undefined) return refused;
+    try {
+      return this.#device.refuseFeatures?.(this.#driverFeatures);
+    } catch (error) {
+      this.#deviceError(error);
+      return 'The device failed to look at the features';
+    }
+  }
+
+  #whyNotEnable(queue: number, size: number): RingViolation | undefined {
+    const sizeMax = this.queueSizeMax(queue);
+    if (sizeMax === 0) return { section: '2.6', message: `Queue ${queue} does not exist` };
+    if (!this.#has(VIRTIO_CONFIG_S_FEATURES_OK) || this.#has(VIRTIO_CONFIG_S_DRIVER_OK)) {
+      const status = `0x${this.#status.toString(16)}`;
+      return { section: '3.1.1', message: `Queue ${queue} enabled outside of set-up, status ${status}` };
+    }
+    if (this.isQueueEnabled(queue)) {
+      return { section: '3.1.1', message: `Queue ${queue} enabled twice` };
+    }
+    if (!Number.isInteger(size) || size <= 0 || (size & (size - 1)) !== 0 || size > sizeMax) {
+      const given = `0x${size.toString(16)}`;
+      return {
+        section: '2.7',
+        message: `Queue ${queue} size ${given} is no power of two of at most ${sizeMax}`,
+      };
+    }
+    return undefined;
+  }
+
+  #refuseQueue(queue: number, violation: RingViolation): false {
+    this.#needsReset(violation, queue);
+    return false;
+  }
+
+  #activate(): void {
+    const transport = this.#transport;
+    if (transport === undefined) return;
+    const activation = new Activation(this.#driverFeatures, this.#options.aio, this.#service, {
+      configChanged: () => this.#configChanged(),
+      fail: (violation) => this.#needsReset(violation, undefined),
+    });
+    this.#activation = activation;
+    try {
+      this.#device.activate(activation);
+    } catch (error) {
+      this.#deviceError(error);
+    }
+    if (!this.#has(VIRTIO_CONFIG_S_NEEDS_RESET)) this.#service.start((queue) => transport.call(queue));
+  }
+
+  /** The driver set FAILED: nothing more is processed; rings that were never live are let go at once. */
+  #giveUp(): void {
+    this.#service.stop();
+    if (this.#activation === undefined) this.#service.release();
+  }
+
+  #configChanged(): void {
+    this.#isConfigDirty = true;
+    this.#transport?.configChanged();
+  }
+
+  #needsReset(violation: RingViolation, queue: number | undefined): void {
+    if (this.#has(VIRTIO_CONFIG_S_NEEDS_RESET) || this.#resetDone !== undefined) return;
+    this.#violation = violation;
+    this.#enterNeedsReset();
+    this.#options.onViolation?.({ device: this.name, queue, violation });
+  }
+
+  #deviceError(error: unknown): void {
+    if (!this.#has(VIRTIO_CONFIG_S_NEEDS_RESET) && this.#resetDone === undefined && this.#status !== 0) {
+      this.#enterNeedsReset();
+    }
+    const { onError } = this.#options;
+    if (onError === undefined) console.error(`${this.name}: device error`, error);
+    else onError(error, this.name);
+  }
+
+  #enterNeedsReset(): void {
+    this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+    this.#service.stop();
+    this.#transport?.statusChanged();
+    // §2.1.2: the notification is due only if DRIVER_OK is set.
+    if (this.#has(VIRTIO_CONFIG_S_DRIVER_OK)) this.#transport?.configChanged();
+  }
+
+  #reset(): void {
+    if (this.#resetDone !== undefined) return;
+    this.#service.stop();
+    const activation = this.#activation;
+    this.#activation = undefined;
+    if (activation === undefined) {
+      this.#finishReset();
+      return;
+    }
+    activation.retire();
+    try {
+      const draining = this.#device.reset();
+      if (draining === undefined) {
+        this.#finishReset();
+        return;
+      }
+      this.#resetDone = Promise.withResolvers<void>();
+      void this.#awaitReset(draining);
+    } catch (error) {
+      this.#deviceError(error);
+      this.#finishReset();
+    }
+  }
+
+  async #awaitReset(draining: Promise<void>): Promise<void> {
+    try {
+      await draining;
+    } catch (error) {
+      this.#deviceError(error);
+    }
+    const done = this.#resetDone;
+    this.#finishReset();
+    done?.resolve();
+    this.#transport?.statusChanged();
+  }
+
+  #finishReset(): void {
+    this.#service.release();
+    this.#status = 0;
+    this.#driverFeatures = 0n;
+    this.#violation = undefined;
+    this.#refusal = undefined;
+    this.#resetDone = undefined;
+  }
+}

@@ -1,0 +1,109 @@
+import type { DescriptorChain, DeviceQueue, RingSnapshot, RingViolation } from '@virtlab/vring';
+
+/** What the data plane did on one queue, since the host was made. */
+export interface DeviceQueueStatistics {
+  /** Requests that the device finished. */
+  readonly requests: number;
+  /** Kicks that arrived while the queue was live. */
+  readonly kicks: number;
+  /** Rounds in which polling found the work, with no kick. */
+  readonly polls: number;
+  /** Calls made, and completions for which the driver wanted none. */
+  readonly calls: number;
+  readonly callsSuppressed: number;
+}
+
+export type DeviceQueueCounters = {
+  -readonly [Name in keyof DeviceQueueStatistics]: DeviceQueueStatistics[Name];
+};
+
+/**
+ * The queue that a device holds: the ring with a valve. When one queue broke, all queues of the device stop, also for
+ * work that the device starts by itself; and after a reset whatever it still holds does nothing.
+ */
+export class HostedQueue implements DeviceQueue {
+  readonly size: number;
+  readonly counters: DeviceQueueCounters;
+  readonly #ring: DeviceQueue;
+  readonly #onViolation: (violation: RingViolation) => void;
+  #isStopped = false;
+  /** Pops and pushes, less what was undone; changes exactly when the device did something. */
+  workCount = 0;
+
+  /** `onViolation` runs once, from whichever look at the ring found it. */
+  constructor(
+    ring: DeviceQueue,
+    counters: DeviceQueueCounters,
+    onViolation: (violation: RingViolation) => void,
+  ) {
+    this.size = ring.size;
+    this.counters = counters;
+    this.#ring = ring;
+    this.#onViolation = onViolation;
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  get violation(): RingViolation | undefined {
+    return this.#ring.violation;
+  }
+  get inFlightCount(): number {
+    return this.#ring.inFlightCount;
+  }
+
+  hasAvailable(): boolean {
+    return !this.#isStopped && (this.#ring.hasAvailable() || this.#nothing());
+  }
+
+  pop(): DescriptorChain | undefined {
+    if (this.#isStopped) return undefined;
+    const chain = this.#ring.pop();
+    if (chain === undefined) this.#nothing();
+    else this.workCount += 1;
+    return chain;
+  }
+
+  undoPop(chain: DescriptorChain): void {
+    this.workCount -= 1;
+    this.#ring.undoPop(chain);
+  }
+
+  push(chain: DescriptorChain, writtenSize: number): void {
+    this.#ring.push(chain, writtenSize);
+    this.workCount += 1;
+    this.counters.requests += 1;
+  }
+
+  publish(): void {
+    if (!this.#isStopped) this.#ring.publish();
+  }
+  needsCall(): boolean {
+    return !this.#isStopped && this.#ring.needsCall();
+  }
+  disableKicks(): void {
+    if (!this.#isStopped) this.#ring.disableKicks();
+  }
+  enableKicks(): boolean {
+    return !this.#isStopped && (this.#ring.enableKicks() || this.#nothing());
+  }
+
+  release(): void {
+    this.#isStopped = true;
+    this.#ring.release();
+  }
+  snapshot(): RingSnapshot {
+    return this.#ring.snapshot();
+  }
+
+  /** The ring gave nothing: because there is nothing, or because it just broke. */
+  #nothing(): false {
+    const { violation } = this.#ring;
+    if (violation !== undefined && !this.#isStopped) {
+      this.#isStopped = true;
+      this.#onViolation(violation);
+    }
+    return false;
+  }
+}
