@@ -135,6 +135,8 @@ export interface DriverQueue {
   /** Token of the next completed request, or -1; `usedSize` then holds what the device says it wrote, clamped. */
   popUsed(): number;
   readonly usedSize: number;
+  /** Completions whose size the device overstated (they were clamped), for statistics. */
+  readonly clampedCount: number;
   /** Asks the device not to call (a hint). */
   disableCalls(): void;
   /** Asks for calls again; true when used buffers arrived meanwhile (the caller must then pop them). */

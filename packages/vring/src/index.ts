@@ -13,3 +13,7 @@ export {
   type RingSnapshot,
   type RingViolation,
 } from './contract.ts';
+export { createBufferList } from './buffer-list.ts';
+export { createDeviceQueue, type DeviceQueueResult } from './device-queue.ts';
+export { createDriverQueue } from './driver-queue.ts';
+export { vringNeedEvent } from './need-event.ts';

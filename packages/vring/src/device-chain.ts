@@ -1,0 +1,154 @@
+import { type DeviceMemory, type MemoryRegion, SegmentList } from '@virtlab/guest-memory';
+import type { DescriptorChain } from './contract.ts';
+
+/** Copies longer than this go through a short-lived view and the engine's memmove; shorter ones byte by byte. */
+const VIEW_COPY_SIZE_MIN = 96;
+
+/**
+ * The reusable chain of one head of a device queue. Everything but the data behind `segments` is private memory of the device:
+ * what the driver does to its descriptors after `pop` changes nothing here.
+ */
+export class RingChain implements DescriptorChain {
+  readonly head: number;
+  readonly segments: SegmentList;
+  readableCount = 0;
+  readableSize = 0;
+  writableSize = 0;
+  descriptorCount = 0;
+  /** Popped and not pushed. */
+  inFlight = false;
+  /** Available index at which the chain was popped; lets `undoPop` tell the latest one. */
+  position = 0;
+  readonly #memory: DeviceMemory;
+
+  constructor(memory: DeviceMemory, head: number, segmentCountMax: number) {
+    this.head = head;
+    this.#memory = memory;
+    this.segments = new SegmentList(Math.min(8, segmentCountMax), segmentCountMax);
+  }
+
+  get regions(): readonly MemoryRegion[] {
+    return this.#memory.regions;
+  }
+
+  /** Ends the mappings; accessors answer "beyond the part" until the chain is filled again. */
+  unmap(): void {
+    const segments = this.segments;
+    this.#memory.unmap(segments, 0, segments.count);
+    segments.clear();
+    this.readableCount = 0;
+    this.readableSize = 0;
+    this.writableSize = 0;
+  }
+
+  read(at: number, out: Uint8Array): boolean {
+    const size = out.length;
+    if (!(at >= 0 && at + size <= this.readableSize)) return false;
+    const segments = this.segments;
+    let skip = at;
+    let done = 0;
+    for (let i = 0; done < size; i++) {
+      const segmentSize = segments.size[i]!;
+      if (skip >= segmentSize) {
+        skip -= segmentSize;
+        continue;
+      }
+      const part = Math.min(segmentSize - skip, size - done);
+      const from = segments.offset[i]! + skip;
+      copyBytes(this.#memory.regions[segments.region[i]!]!.u8, from, out, done, part);
+      done += part;
+      skip = 0;
+    }
+    return true;
+  }
+
+  write(at: number, bytes: Uint8Array): boolean {
+    const size = bytes.length;
+    if (!(at >= 0 && at + size <= this.writableSize)) return false;
+    const segments = this.segments;
+    let skip = at;
+    let done = 0;
+    for (let i = this.readableCount; done < size; i++) {
+      const segmentSize = segments.size[i]!;
+      if (skip >= segmentSize) {
+        skip -= segmentSize;
+        continue;
+      }
+      const part = Math.min(segmentSize - skip, size - done);
+      const to = segments.offset[i]! + skip;
+      copyBytes(bytes, done, this.#memory.regions[segments.region[i]!]!.u8, to, part);
+      done += part;
+      skip = 0;
+    }
+    return true;
+  }
+
+  readU8(at: number): number {
+    return this.#readWord(at, 1);
+  }
+
+  readU16(at: number): number {
+    return this.#readWord(at, 2);
+  }
+
+  readU32(at: number): number {
+    return this.#readWord(at, 4);
+  }
+
+  writeU8(at: number, value: number): boolean {
+    return this.#writeWord(at, value, 1);
+  }
+
+  writeU16(at: number, value: number): boolean {
+    return this.#writeWord(at, value, 2);
+  }
+
+  writeU32(at: number, value: number): boolean {
+    return this.#writeWord(at, value, 4);
+  }
+
+  /** Byte by byte, because a word may be unaligned and may straddle segments. */
+  #readWord(at: number, size: number): number {
+    if (!(at >= 0 && at + size <= this.readableSize)) return Number.NaN;
+    const segments = this.segments;
+    let i = 0;
+    let skip = at;
+    while (skip >= segments.size[i]!) skip -= segments.size[i++]!;
+    let u8 = this.#memory.regions[segments.region[i]!]!.u8;
+    let value = u8[segments.offset[i]! + skip]!;
+    for (let shift = 8; shift < size * 8; shift += 8) {
+      if (++skip === segments.size[i]!) {
+        skip = 0;
+        u8 = this.#memory.regions[segments.region[++i]!]!.u8;
+      }
+      value |= u8[segments.offset[i]! + skip]! << shift;
+    }
+    return value >>> 0;
+  }
+
+  #writeWord(at: number, value: number, size: number): boolean {
+    if (!(at >= 0 && at + size <= this.writableSize)) return false;
+    const segments = this.segments;
+    let i = this.readableCount;
+    let skip = at;
+    while (skip >= segments.size[i]!) skip -= segments.size[i++]!;
+    let u8 = this.#memory.regions[segments.region[i]!]!.u8;
+    u8[segments.offset[i]! + skip] = value;
+    for (let shift = 8; shift < size * 8; shift += 8) {
+      if (++skip === segments.size[i]!) {
+        skip = 0;
+        u8 = this.#memory.regions[segments.region[++i]!]!.u8;
+      }
+      u8[segments.offset[i]! + skip] = value >>> shift;
+    }
+    return true;
+  }
+}
+
+function copyBytes(source: Uint8Array, from: number, target: Uint8Array, to: number, size: number): void {
+  if (size >= VIEW_COPY_SIZE_MIN) {
+    target.set(source.subarray(from, from + size), to);
+    return;
+  }
+  for (let i = 0; i < size; i++) target[to + i] = source[from + i]!;
+}

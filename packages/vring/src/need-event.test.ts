@@ -1,0 +1,37 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { vringNeedEvent } from './need-event.ts';
+
+describe('vringNeedEvent', () => {
+  it('§2.7.7.2 MUST be true exactly when an entry with index event was published since', () => {
+    const u16 = fc.integer({ min: 0, max: 0xffff });
+    fc.assert(
+      fc.property(
+        u16,
+        fc.integer({ min: 0, max: 300 }),
+        fc.integer({ min: -4, max: 304 }),
+        (old, count, ahead) => {
+          const event = (old + ahead) & 0xffff;
+          let crossed = false;
+          for (let i = 0; i < count; i++) crossed ||= ((old + i) & 0xffff) === event;
+          expect(vringNeedEvent(event, (old + count) & 0xffff, old)).toBe(crossed);
+        },
+      ),
+    );
+  });
+
+  it('asks once for an event at every 16-bit index, the wrap included', () => {
+    const wrong: number[] = [];
+    for (let event = 0; event <= 0xffff; event++) {
+      const next = (event + 1) & 0xffff;
+      if (!vringNeedEvent(event, next, event) || vringNeedEvent(event, (next + 1) & 0xffff, next))
+        wrong.push(event);
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  it('covers windows up to 65535 entries', () => {
+    expect(vringNeedEvent(7, 7, 8)).toBe(false);
+    expect(vringNeedEvent(7, 6, 7)).toBe(true);
+  });
+});
