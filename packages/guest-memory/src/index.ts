@@ -23,3 +23,6 @@ export {
   type DmaStatus,
   type MappedArea,
 } from './dma.ts';
+export { PAGE_SIZE, PageAllocator } from './page-allocator.ts';
+export { IdentityDmaMapper, type IdentityDmaMapperOptions } from './identity-dma-mapper.ts';
+export { IdentityDeviceMemory, type GuestRange } from './identity-device-memory.ts';

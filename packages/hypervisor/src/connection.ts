@@ -2,7 +2,14 @@ import type { DomId } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
 import type { MemoryRegion } from '@virtlab/guest-memory';
 import type { DomainMemory } from './domain-memory.ts';
-import type { DomainProgram, HypercallOp, HypercallResult, Hypercalls, MapAccess, StartInfo } from './hypercalls.ts';
+import type {
+  DomainProgram,
+  HypercallOp,
+  HypercallResult,
+  Hypercalls,
+  MapAccess,
+  StartInfo,
+} from './hypercalls.ts';
 
 /** Another domain's pages, mapped here, and its doorbell. */
 export interface ForeignDomain {

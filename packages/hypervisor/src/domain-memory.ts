@@ -84,7 +84,14 @@ export function createLocalDomainMemory(ramSize: number): DomainMemory & { reado
 }
 
 export function checkRamSize(ramSize: number): void {
-  if (!Number.isInteger(ramSize) || ramSize % PAGE_SIZE !== 0 || ramSize < RAM_SIZE_MIN || ramSize > RAM_SIZE_MAX) {
-    throw new RangeError(`RAM size ${ramSize} is not a multiple of ${PAGE_SIZE} from ${RAM_SIZE_MIN} to ${RAM_SIZE_MAX}`);
+  if (
+    !Number.isInteger(ramSize) ||
+    ramSize % PAGE_SIZE !== 0 ||
+    ramSize < RAM_SIZE_MIN ||
+    ramSize > RAM_SIZE_MAX
+  ) {
+    throw new RangeError(
+      `RAM size ${ramSize} is not a multiple of ${PAGE_SIZE} from ${RAM_SIZE_MIN} to ${RAM_SIZE_MAX}`,
+    );
   }
 }

@@ -1,7 +1,22 @@
 /** Errno names that a hypercall may answer with (Xen public errno.h spelling). */
 export const HYPERCALL_CODES = [
-  'EPERM', 'ENOENT', 'ESRCH', 'EIO', 'E2BIG', 'EAGAIN', 'ENOMEM', 'EACCES', 'EFAULT', 'EBUSY', 'EEXIST', 'ENODEV',
-  'EINVAL', 'ENOSPC', 'ENOSYS', 'EOPNOTSUPP', 'ECONNRESET',
+  'EPERM',
+  'ENOENT',
+  'ESRCH',
+  'EIO',
+  'E2BIG',
+  'EAGAIN',
+  'ENOMEM',
+  'EACCES',
+  'EFAULT',
+  'EBUSY',
+  'EEXIST',
+  'ENODEV',
+  'EINVAL',
+  'ENOSPC',
+  'ENOSYS',
+  'EOPNOTSUPP',
+  'ECONNRESET',
 ] as const;
 export type HypercallCode = (typeof HYPERCALL_CODES)[number];
 

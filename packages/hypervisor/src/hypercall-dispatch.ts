@@ -19,7 +19,10 @@ interface HypercallContext {
   readonly caller: DomId;
 }
 
-type Handler<Op extends HypercallOp> = (context: HypercallContext, args: ArgumentReader) => HypercallResult<Op>;
+type Handler<Op extends HypercallOp> = (
+  context: HypercallContext,
+  args: ArgumentReader,
+) => HypercallResult<Op>;
 
 /** A table of the hypercalls: what arrives is data of another process, so each argument is read and checked once, here. */
 const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
@@ -44,7 +47,8 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
   domain_destroy: (context, args) => {
     requirePrivilege(context, 'domain_destroy');
     const domain = args.domain();
-    if (domain === context.caller) throw new HypercallError('EINVAL', 'domain_destroy', 'A domain cannot destroy itself');
+    if (domain === context.caller)
+      throw new HypercallError('EINVAL', 'domain_destroy', 'A domain cannot destroy itself');
     if (!context.hypervisor.domains().some((info) => info.domain === domain)) {
       throw new HypercallError('ESRCH', 'domain_destroy', `There is no domain ${domain}`);
     }
@@ -52,7 +56,10 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
     return null;
   },
   domain_shutdown: ({ hypervisor, caller }, args) => {
-    hypervisor.announceShutdown(caller, args.oneOf<ShutdownReason>('reason', ['poweroff', 'reboot', 'suspend', 'crash']));
+    hypervisor.announceShutdown(
+      caller,
+      args.oneOf<ShutdownReason>('reason', ['poweroff', 'reboot', 'suspend', 'crash']),
+    );
     return null;
   },
   domain_info: ({ hypervisor, caller }) => {
@@ -60,7 +67,11 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
     return hypervisor.isPrivileged(caller) ? all : all.filter((info) => info.domain === caller);
   },
   map_domain: ({ hypervisor, caller }, args) => {
-    const resources = hypervisor.mapDomain(caller, args.domain(), args.oneOf<MapAccess>('access', ['events', 'memory']));
+    const resources = hypervisor.mapDomain(
+      caller,
+      args.domain(),
+      args.oneOf<MapAccess>('access', ['events', 'memory']),
+    );
     return { ramSize: resources.memory.ram.size };
   },
   unmap_domain: ({ hypervisor, caller }, args) => {
@@ -79,7 +90,11 @@ const HANDLERS: { readonly [Op in HypercallOp]: Handler<Op> } = {
 };
 
 /** Runs one hypercall. Throws `HypercallError` only. */
-export function dispatchHypercall(context: HypercallContext, op: HypercallOp, args: readonly unknown[]): unknown {
+export function dispatchHypercall(
+  context: HypercallContext,
+  op: HypercallOp,
+  args: readonly unknown[],
+): unknown {
   const handler = Object.hasOwn(HANDLERS, op) ? HANDLERS[op] : undefined;
   if (handler === undefined) throw new HypercallError('ENOSYS', op, 'No such hypercall');
   try {
@@ -89,13 +104,15 @@ export function dispatchHypercall(context: HypercallContext, op: HypercallOp, ar
     if (error instanceof EventChannelError && isHypercallCode(error.code)) {
       throw new HypercallError(error.code, op, error.message.slice(error.code.length + 2));
     }
-    if (error instanceof RangeError || error instanceof TypeError) throw new HypercallError('EINVAL', op, error.message);
+    if (error instanceof RangeError || error instanceof TypeError)
+      throw new HypercallError('EINVAL', op, error.message);
     throw error;
   }
 }
 
 function requirePrivilege({ hypervisor, caller }: HypercallContext, op: string): void {
-  if (!hypervisor.isPrivileged(caller)) throw new HypercallError('EPERM', op, `Domain ${caller} is not privileged`);
+  if (!hypervisor.isPrivileged(caller))
+    throw new HypercallError('EPERM', op, `Domain ${caller} is not privileged`);
 }
 
 /** Takes a hypercall's arguments one by one; anything of the wrong form is `EINVAL` naming the argument. */
@@ -125,7 +142,8 @@ class ArgumentReader {
 
   u32(name: string): number {
     const value = this.next();
-    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return value;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff)
+      return value;
     throw this.#invalid(name, value);
   }
 
@@ -165,7 +183,12 @@ class ArgumentReader {
   }
 
   #invalid(name: string, value: unknown): HypercallError {
-    const shown = typeof value === 'object' ? 'an object of the wrong form' : JSON.stringify(value)?.slice(0, 80);
-    return new HypercallError('EINVAL', this.#op, `Argument ${this.#at} (${name}) cannot be ${shown ?? 'missing'}`);
+    const shown =
+      typeof value === 'object' ? 'an object of the wrong form' : JSON.stringify(value)?.slice(0, 80);
+    return new HypercallError(
+      'EINVAL',
+      this.#op,
+      `Argument ${this.#at} (${name}) cannot be ${shown ?? 'missing'}`,
+    );
   }
 }

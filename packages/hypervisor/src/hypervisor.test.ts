@@ -45,7 +45,12 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 }
 
 /** Grants frame 5 of a domain to `to`, as its own code would. */
-function grantRaw(from: HypervisorConnection, ref: number, to: HypervisorConnection, flags: number = GTF_permit_access): number {
+function grantRaw(
+  from: HypervisorConnection,
+  ref: number,
+  to: HypervisorConnection,
+  flags: number = GTF_permit_access,
+): number {
   const entry = (XEN_PAGES.grantTable + 8 * ref) / 4;
   from.memory.xen.u32[entry + 1] = 5;
   from.memory.xen.u32[entry] = (flags | (to.domain << 16)) >>> 0;
@@ -67,7 +72,9 @@ describe('domain table', () => {
     const { add } = rig();
     await add('dom0');
     const domU = await add('u');
-    expect(await codeOf(domU.call('domain_create', { name: 'x', type: 'pv', ramSize: RAM_SIZE }))).toBe('EPERM');
+    expect(await codeOf(domU.call('domain_create', { name: 'x', type: 'pv', ramSize: RAM_SIZE }))).toBe(
+      'EPERM',
+    );
     expect(await codeOf(domU.call('domain_destroy', domId(0)))).toBe('EPERM');
     expect(await codeOf(domU.call('ioreq_server_create', domId(0)))).toBe('EPERM');
     expect(await codeOf(domU.call('map_domain', domId(0), 'memory'))).toBe('EPERM');
@@ -79,7 +86,9 @@ describe('domain table', () => {
     const dom0 = await add('dom0');
     const call = (op: string, ...args: unknown[]): Promise<unknown> =>
       Promise.resolve().then(() => machine.hypervisor.hypercall(dom0.domain, op, args));
-    expect(await codeOf(call('domain_create', { name: '../x', type: 'pv', ramSize: RAM_SIZE }))).toBe('EINVAL');
+    expect(await codeOf(call('domain_create', { name: '../x', type: 'pv', ramSize: RAM_SIZE }))).toBe(
+      'EINVAL',
+    );
     expect(await codeOf(call('domain_create', { name: 'x', type: 'pv', ramSize: 4097 }))).toBe('EINVAL');
     expect(await codeOf(call('domain_create', null))).toBe('EINVAL');
     expect(await codeOf(call('map_domain', 0, 'everything'))).toBe('EINVAL');

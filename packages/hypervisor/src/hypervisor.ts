@@ -187,7 +187,11 @@ export class Hypervisor {
     const record = this.#record(domain, 'map_domain');
     if (access === 'memory' && caller !== domain && !this.isPrivileged(caller)) {
       if (!isGrantedTo(grantTableOf(record.resources.memory), caller)) {
-        throw new HypercallError('EPERM', 'map_domain', `Domain ${domain} granted nothing to domain ${caller}`);
+        throw new HypercallError(
+          'EPERM',
+          'map_domain',
+          `Domain ${domain} granted nothing to domain ${caller}`,
+        );
       }
     }
     const held = record.mappedBy.get(caller) ?? new Set<MapAccess>();
@@ -206,7 +210,11 @@ export class Hypervisor {
       throw new HypercallError('EINVAL', 'ioreq_server_create', `Domain ${domain} is not HVM`);
     }
     if (record.deviceModel !== undefined) {
-      throw new HypercallError('EEXIST', 'ioreq_server_create', `Domain ${record.deviceModel} serves domain ${domain}`);
+      throw new HypercallError(
+        'EEXIST',
+        'ioreq_server_create',
+        `Domain ${record.deviceModel} serves domain ${domain}`,
+      );
     }
     this.#setDeviceModel(record, caller, DEVICE_MODEL_ALIVE);
   }
@@ -238,7 +246,8 @@ export class Hypervisor {
     const found: string[] = [];
     for (const { id, config, mappedBy } of this.#domains.values()) {
       found.push(`domain ${id} (${config.name})`);
-      for (const [mapper, access] of mappedBy) found.push(`domain ${mapper} maps ${[...access].join('+')} of domain ${id}`);
+      for (const [mapper, access] of mappedBy)
+        found.push(`domain ${mapper} maps ${[...access].join('+')} of domain ${id}`);
       for (const port of this.openPorts(id)) found.push(`domain ${id} has event channel port ${port} open`);
     }
     return found;

@@ -14,7 +14,14 @@ describe('ioreq slot', () => {
     domain.submit(IOREQ_TYPE_PCI_CONFIG, IOREQ_READ, 0x10, 0x18, 4, 0);
     expect(domain.isAnswered()).toBe(false);
     expect(model.take(access)).toBe(true);
-    expect(access).toEqual({ type: IOREQ_TYPE_PCI_CONFIG, direction: IOREQ_READ, addressLow: 0x10, addressHigh: 0x18, size: 4, data: 0 });
+    expect(access).toEqual({
+      type: IOREQ_TYPE_PCI_CONFIG,
+      direction: IOREQ_READ,
+      addressLow: 0x10,
+      addressHigh: 0x18,
+      size: 4,
+      data: 0,
+    });
     expect(model.take(access)).toBe(false);
     model.answer(IOREQ_READ, 0xfee1_dead);
     expect(domain.isAnswered()).toBe(true);

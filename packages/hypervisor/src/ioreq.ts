@@ -44,7 +44,14 @@ export class IoreqSlot {
   }
 
   /** Domain side: submits an access. The slot must be free. */
-  submit(type: number, direction: number, addressLow: number, addressHigh: number, size: number, data: number): void {
+  submit(
+    type: number,
+    direction: number,
+    addressLow: number,
+    addressHigh: number,
+    size: number,
+    data: number,
+  ): void {
     const { u32, u8 } = this.#region;
     const address = (this.#at + IOREQ.offset.addr) / 4;
     u32[address] = addressLow;

@@ -50,7 +50,10 @@ export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
     },
     launch: async (domain, program, startInfo) => {
       const own = hypervisor.resourcesOf(domain)!;
-      const connection = new LocalConnection(hypervisor, domain, own, resources.get(own)!, trapServers, { program, startInfo });
+      const connection = new LocalConnection(hypervisor, domain, own, resources.get(own)!, trapServers, {
+        program,
+        startInfo,
+      });
       connections.set(domain, connection);
       await options.launch(connection);
     },
@@ -67,7 +70,8 @@ export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
     connection: (domain) => connections.get(domain),
     request: async (domain, message) => {
       const connection = connections.get(domain);
-      if (connection === undefined) throw new HypercallError('ESRCH', 'request', `Domain ${domain} does not run`);
+      if (connection === undefined)
+        throw new HypercallError('ESRCH', 'request', `Domain ${domain} does not run`);
       return await connection.request(message);
     },
   };
@@ -125,7 +129,10 @@ class LocalConnection implements HypervisorConnection {
     this.#goneSubscription = hypervisor.onDomainGone((gone) => this.#domainGone(gone));
   }
 
-  async call<Op extends HypercallOp>(op: Op, ...args: Parameters<Hypercalls[Op]>): Promise<HypercallResult<Op>> {
+  async call<Op extends HypercallOp>(
+    op: Op,
+    ...args: Parameters<Hypercalls[Op]>
+  ): Promise<HypercallResult<Op>> {
     if (this.#closed !== undefined) throw new HypercallError('ECONNRESET', op, this.#closed);
     return this.#hypervisor.hypercall(this.domain, op, args) as HypercallResult<Op>;
   }
@@ -145,7 +152,10 @@ class LocalConnection implements HypervisorConnection {
   }
 
   foreign(domain: DomId, access: MapAccess): ForeignDomain | undefined {
-    return this.#foreign.get(`${domain} memory`) ?? (access === 'events' ? this.#foreign.get(`${domain} events`) : undefined);
+    return (
+      this.#foreign.get(`${domain} memory`) ??
+      (access === 'events' ? this.#foreign.get(`${domain} events`) : undefined)
+    );
   }
 
   async unmapDomain(domain: DomId): Promise<void> {

@@ -19,10 +19,12 @@ describe('PostedBits', () => {
     const bits = new PostedBits(memoryRegion(new ArrayBuffer(64)), 0);
     bits.post(3);
     const taken: number[] = [];
-    while (bits.drain((bit) => {
-      taken.push(bit);
-      if (taken.length < 3) bits.post(bit === 3 ? 2 : 9);
-    }) > 0);
+    while (
+      bits.drain((bit) => {
+        taken.push(bit);
+        if (taken.length < 3) bits.post(bit === 3 ? 2 : 9);
+      }) > 0
+    );
     expect(taken).toEqual([3, 2, 9]);
   });
 });

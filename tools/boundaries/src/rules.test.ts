@@ -3,7 +3,15 @@ import { checkWorkspace } from './rules.ts';
 import type { WorkspacePackage } from './workspace.ts';
 
 function pkg(name: string, layer: string, more: Partial<WorkspacePackage> = {}): WorkspacePackage {
-  return { name: `@virtlab/${name}`, root: `packages/${name}`, layer, dependencies: [], references: [], sources: [], ...more };
+  return {
+    name: `@virtlab/${name}`,
+    root: `packages/${name}`,
+    layer,
+    dependencies: [],
+    references: [],
+    sources: [],
+    ...more,
+  };
 }
 
 function source(path: string, ...imports: string[]): WorkspacePackage['sources'] {
@@ -12,7 +20,10 @@ function source(path: string, ...imports: string[]): WorkspacePackage['sources']
 
 describe('layer check', () => {
   it('accepts a dependency that points upward', () => {
-    const device = pkg('virtio-blk', 'device', { dependencies: ['@virtlab/vring'], references: ['packages/vring'] });
+    const device = pkg('virtio-blk', 'device', {
+      dependencies: ['@virtlab/vring'],
+      references: ['packages/vring'],
+    });
     expect(checkWorkspace([pkg('vring', 'ring'), device])).toEqual([]);
   });
 
@@ -24,7 +35,9 @@ describe('layer check', () => {
   ])('refuses %s', (_what, layer, used) => {
     const low = pkg('used', used);
     const high = pkg('user', layer, { dependencies: ['@virtlab/used'], references: ['packages/used'] });
-    expect(checkWorkspace([low, high])).toEqual([expect.stringContaining(`layer ${layer} must not depend on @virtlab/used`)]);
+    expect(checkWorkspace([low, high])).toEqual([
+      expect.stringContaining(`layer ${layer} must not depend on @virtlab/used`),
+    ]);
   });
 
   it('refuses an import that package.json does not list', () => {
@@ -47,7 +60,9 @@ describe('layer check', () => {
 
   it('refuses a builtin without its prefix, an import that leaves the package, the FFI outside linux', () => {
     const at = (specifier: string) =>
-      checkWorkspace([pkg('a', 'system', { dependencies: ['koffi'], sources: source('packages/a/src/x.ts', specifier) })]);
+      checkWorkspace([
+        pkg('a', 'system', { dependencies: ['koffi'], sources: source('packages/a/src/x.ts', specifier) }),
+      ]);
     expect(at('fs')).toEqual([expect.stringContaining('node: prefix')]);
     expect(at('../../b/src/y.ts')).toEqual([expect.stringContaining('leaves the package')]);
     expect(at('koffi')).toEqual([expect.stringContaining('only @virtlab/linux may')]);

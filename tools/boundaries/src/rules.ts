@@ -8,7 +8,9 @@ export function checkWorkspace(packages: readonly WorkspacePackage[]): readonly 
   return packages.flatMap((each) => [
     ...checkLayer(each, byName),
     ...checkReferences(each, byName),
-    ...each.sources.flatMap((source) => source.imports.flatMap((specifier) => checkImport(each, source, specifier))),
+    ...each.sources.flatMap((source) =>
+      source.imports.flatMap((specifier) => checkImport(each, source, specifier)),
+    ),
   ]);
 }
 
@@ -18,7 +20,9 @@ function checkLayer(each: WorkspacePackage, byName: ReadonlyMap<string, Workspac
   return each.dependencies.flatMap((name) => {
     const dependency = byName.get(name);
     if (dependency === undefined || layer.mayUse.includes(dependency.layer ?? '')) return [];
-    return [`${each.root}/package.json: layer ${layer.name} must not depend on ${name} (layer ${dependency.layer})`];
+    return [
+      `${each.root}/package.json: layer ${layer.name} must not depend on ${name} (layer ${dependency.layer})`,
+    ];
   });
 }
 
@@ -27,8 +31,12 @@ function checkReferences(each: WorkspacePackage, byName: ReadonlyMap<string, Wor
   const missing = wanted.filter((root) => !each.references.includes(root));
   const extra = each.references.filter((root) => !wanted.includes(root));
   return [
-    ...missing.map((root) => `${each.root}/tsconfig.json: no reference to ${root}, which package.json depends on`),
-    ...extra.map((root) => `${each.root}/tsconfig.json: refers to ${root}, which package.json does not depend on`),
+    ...missing.map(
+      (root) => `${each.root}/tsconfig.json: no reference to ${root}, which package.json depends on`,
+    ),
+    ...extra.map(
+      (root) => `${each.root}/tsconfig.json: refers to ${root}, which package.json does not depend on`,
+    ),
   ];
 }
 
@@ -40,7 +48,9 @@ function checkImport(each: WorkspacePackage, source: SourceFile, specifier: stri
   }
   if (specifier.startsWith('node:') || isBuiltin(specifier)) {
     if (!specifier.startsWith('node:')) return breach('write the node: prefix');
-    return mayUseNode(each, source) ? [] : breach(`layer ${each.layer} runs in a browser; move it to a node/ folder`);
+    return mayUseNode(each, source)
+      ? []
+      : breach(`layer ${each.layer} runs in a browser; move it to a node/ folder`);
   }
   const name = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
   const importer = FFI_IMPORTERS[name];
@@ -54,5 +64,10 @@ function checkImport(each: WorkspacePackage, source: SourceFile, specifier: stri
 
 function mayUseNode(each: WorkspacePackage, source: SourceFile): boolean {
   const layer = LAYERS.find(({ name }) => name === each.layer);
-  return layer?.browserSafe !== true || NODE_PACKAGES.has(each.name) || source.isTest || source.path.includes('/node/');
+  return (
+    layer?.browserSafe !== true ||
+    NODE_PACKAGES.has(each.name) ||
+    source.isTest ||
+    source.path.includes('/node/')
+  );
 }

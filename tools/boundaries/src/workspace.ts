@@ -49,7 +49,9 @@ function readPackage(workspace: string, root: string): WorkspacePackage {
 function readSource(workspace: string, path: string): SourceFile {
   const text = readFileSync(join(workspace, path), 'utf8');
   const { staticImports, staticExports, dynamicImports } = parseSync(path, text).module;
-  const exported = staticExports.flatMap(({ entries }) => entries.flatMap((entry) => entry.moduleRequest?.value ?? []));
+  const exported = staticExports.flatMap(({ entries }) =>
+    entries.flatMap((entry) => entry.moduleRequest?.value ?? []),
+  );
   const dynamic = dynamicImports.flatMap(({ moduleRequest }) => {
     const literal = /^(['"`])([^'"`$]+)\1$/.exec(text.slice(moduleRequest.start, moduleRequest.end));
     return literal?.[2] ?? [];
@@ -57,7 +59,9 @@ function readSource(workspace: string, path: string): SourceFile {
   return {
     path,
     isTest: /\.(test|bench)\.ts$/.test(path) || /\/(conformance|testing)(\/|\.ts$)/.test(path),
-    imports: [...new Set([...staticImports.map((each) => each.moduleRequest.value), ...exported, ...dynamic])],
+    imports: [
+      ...new Set([...staticImports.map((each) => each.moduleRequest.value), ...exported, ...dynamic]),
+    ],
   };
 }
 

@@ -12,7 +12,14 @@ import {
   XEN_PAGES_SIZE,
 } from '../domain-memory.ts';
 import { HypercallError, isHypercallCode } from '../errors.ts';
-import type { DomainProgram, HypercallOp, HypercallResult, Hypercalls, MapAccess, StartInfo } from '../hypercalls.ts';
+import type {
+  DomainProgram,
+  HypercallOp,
+  HypercallResult,
+  Hypercalls,
+  MapAccess,
+  StartInfo,
+} from '../hypercalls.ts';
 import {
   FRAME_ANSWER,
   FRAME_CALL,
@@ -98,7 +105,8 @@ class ProcessConnection implements HypervisorConnection {
     const held = this.foreign(domain, access);
     if (held !== undefined) return held;
     const key = `${domain} ${access}`;
-    const pending = this.#mapping.get(key) ?? this.#map(domain, access).finally(() => this.#mapping.delete(key));
+    const pending =
+      this.#mapping.get(key) ?? this.#map(domain, access).finally(() => this.#mapping.delete(key));
     this.#mapping.set(key, pending);
     return await pending;
   }
@@ -225,7 +233,9 @@ class ProcessConnection implements HypervisorConnection {
     const known = isHypercallCode(code) ? code : 'EIO';
     const text = String(value);
     const prefix = `${known}: ${pending.op}: `;
-    pending.reject(new HypercallError(known, pending.op, text.startsWith(prefix) ? text.slice(prefix.length) : text));
+    pending.reject(
+      new HypercallError(known, pending.op, text.startsWith(prefix) ? text.slice(prefix.length) : text),
+    );
   }
 
   #domainGone(domain: DomId): void {

@@ -108,7 +108,8 @@ export class DomainSession {
 
   #release(reason: string): void {
     this.#gone[Symbol.dispose]();
-    for (const { reject } of this.#requests.values()) reject(new HypercallError('ECONNRESET', 'request', reason));
+    for (const { reject } of this.#requests.values())
+      reject(new HypercallError('ECONNRESET', 'request', reason));
     this.#requests.clear();
   }
 
@@ -117,7 +118,10 @@ export class DomainSession {
     try {
       this.#stream.send(message, fds);
     } catch (error) {
-      this.#onEnd('crash', `It does not take messages: ${error instanceof Error ? error.message : 'unknown'}`);
+      this.#onEnd(
+        'crash',
+        `It does not take messages: ${error instanceof Error ? error.message : 'unknown'}`,
+      );
     }
   }
 }

@@ -28,7 +28,9 @@ export class MessageStream {
   constructor(stream: UnixStream, handler: MessageHandler) {
     this.#stream = stream;
     this.#handler = handler;
-    stream.onClose(({ by, error }) => this.#end(error?.message ?? (by === 'peer' ? 'The peer closed' : 'Closed')));
+    stream.onClose(({ by, error }) =>
+      this.#end(error?.message ?? (by === 'peer' ? 'The peer closed' : 'Closed')),
+    );
     stream.onData((bytes, fds) => {
       this.#fds.push(...fds);
       this.#receive(bytes);
@@ -38,7 +40,8 @@ export class MessageStream {
   /** Descriptors stay the caller's. Throws `LinuxError` when the peer is gone or does not read. */
   send(message: unknown, fds: readonly number[] = []): void {
     const body = packr.pack(message);
-    if (body.length > MESSAGE_SIZE_MAX) throw new RangeError(`A message of ${body.length} bytes is over ${MESSAGE_SIZE_MAX}`);
+    if (body.length > MESSAGE_SIZE_MAX)
+      throw new RangeError(`A message of ${body.length} bytes is over ${MESSAGE_SIZE_MAX}`);
     const frame = new Uint8Array(LENGTH_SIZE + body.length);
     new DataView(frame.buffer).setUint32(0, body.length, true);
     frame.set(body, LENGTH_SIZE);

@@ -32,13 +32,18 @@ describe.skipIf(!ffi.available)('a machine of processes', () => {
 
   async function start(name: string): Promise<DomId> {
     const domain = machine.hypervisor.createDomain({ name, type: 'pv', ramSize: 1 << 20 });
-    machine.hypervisor.unpauseDomain(domain, { module: '', args: null }, { xenstoreFrame: 0, xenstorePort: 0 });
+    machine.hypervisor.unpauseDomain(
+      domain,
+      { module: '', args: null },
+      { xenstoreFrame: 0, xenstorePort: 0 },
+    );
     await vi.waitFor(() => expect(up).toContain(domain), { timeout: 10_000 });
     return domain;
   }
 
   const tell = (domain: DomId, order: Order): Promise<unknown> => machine.request(domain, order);
-  const look = async (domain: DomId, index = 1): Promise<Sight> => (await tell(domain, { order: 'look', index })) as Sight;
+  const look = async (domain: DomId, index = 1): Promise<Sight> =>
+    (await tell(domain, { order: 'look', index })) as Sight;
 
   it('runs domains that share memory and wake one another, and answers their hypercalls', async () => {
     const dom0 = await start('dom0');

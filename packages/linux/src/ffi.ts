@@ -1,0 +1,113 @@
+import { createRequire } from 'node:module';
+import type * as Koffi from 'koffi';
+import { LinuxError, linuxError } from './linux-error.ts';
+
+/** Native memory: an address, or bytes of ours for the length of one call. */
+type Pointer = bigint | Uint8Array | null;
+
+/** The calls of libc that this package makes, under their C names. Failures return -1; see `lastError`. */
+export interface LibC {
+  memfd_create(name: string, flags: number): number;
+  ftruncate(fd: number, size: number): number;
+  fcntl(fd: number, command: number, type: 'int', value: number): number;
+  mmap(at: Pointer, size: number, protection: number, flags: number, fd: number, offset: number): bigint;
+  munmap(at: Pointer, size: number): number;
+  eventfd(initial: number, flags: number): number;
+  eventfd_write(fd: number, value: number): number;
+  read(fd: number, into: Pointer, size: number): number;
+  close(fd: number): number;
+  poll(set: Pointer, count: number, timeoutMs: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  socketpair(domain: number, type: number, protocol: number, into: Pointer): number;
+  bind(fd: number, address: Pointer, size: number): number;
+  listen(fd: number, backlog: number): number;
+  connect(fd: number, address: Pointer, size: number): number;
+  accept4(fd: number, address: Pointer, size: Pointer, flags: number): number;
+  getsockopt(fd: number, level: number, name: number, into: Pointer, size: Pointer): number;
+  sendmsg(fd: number, message: Pointer, flags: number): number;
+  recvmsg(fd: number, message: Pointer, flags: number): number;
+}
+
+export interface Ffi {
+  readonly koffi: typeof Koffi;
+  readonly libc: LibC;
+}
+
+export type FfiAvailability =
+  | { readonly available: true }
+  | { readonly available: false; readonly reason: string };
+
+const PROTOTYPES: Readonly<Record<keyof LibC, string>> = {
+  memfd_create: 'int memfd_create(const char *, unsigned int)',
+  ftruncate: 'int ftruncate(int, long)',
+  fcntl: 'int fcntl(int, int, ...)',
+  mmap: 'void *mmap(void *, unsigned long, int, int, int, long)',
+  munmap: 'int munmap(void *, unsigned long)',
+  eventfd: 'int eventfd(unsigned int, int)',
+  eventfd_write: 'int eventfd_write(int, uint64_t)',
+  read: 'long read(int, void *, unsigned long)',
+  close: 'int close(int)',
+  poll: 'int poll(void *, unsigned long, int)',
+  socket: 'int socket(int, int, int)',
+  socketpair: 'int socketpair(int, int, int, void *)',
+  bind: 'int bind(int, void *, unsigned int)',
+  listen: 'int listen(int, int)',
+  connect: 'int connect(int, void *, unsigned int)',
+  accept4: 'int accept4(int, void *, void *, int)',
+  getsockopt: 'int getsockopt(int, int, int, void *, void *)',
+  sendmsg: 'long sendmsg(int, void *, int)',
+  recvmsg: 'long recvmsg(int, void *, int)',
+};
+
+/** Architectures whose kernel ABI has the layouts of kernel-abi.ts. */
+const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64'];
+
+let loaded: Ffi | { readonly reason: string } | undefined;
+
+function load(): Ffi | { readonly reason: string } {
+  if (process.env['VIRTLAB_NO_FFI'] === '1') {
+    return { reason: 'The native FFI is switched off by VIRTLAB_NO_FFI=1' };
+  }
+  if (process.platform !== 'linux' || !ARCHITECTURES.includes(process.arch)) {
+    return {
+      reason: `Linux on ${ARCHITECTURES.join(', ')} is needed; this is ${process.platform} ${process.arch}`,
+    };
+  }
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
+    const library = koffi.load(null);
+    const libc: Partial<Record<keyof LibC, unknown>> = {};
+    for (const name of Object.keys(PROTOTYPES) as (keyof LibC)[]) libc[name] = library.func(PROTOTYPES[name]);
+    return { koffi, libc: libc as LibC };
+  } catch (error) {
+    return {
+      reason: `The native FFI (koffi) does not load: ${error instanceof Error ? error.message : String(error)}`,
+    };
+  }
+}
+
+/**
+ * Whether this machine can make the kernel calls of this package. Loads the FFI on the first call; never
+ * throws.
+ */
+export function linuxFfi(): FfiAvailability {
+  loaded ??= load();
+  return 'reason' in loaded ? { available: false, reason: loaded.reason } : { available: true };
+}
+
+/** The FFI, or a `LinuxError` `ENOSYS` that says what is not possible here. */
+export function ffi(what: string): Ffi {
+  loaded ??= load();
+  if ('reason' in loaded) throw new LinuxError('ENOSYS', what, `not possible here: ${loaded.reason}`);
+  return loaded;
+}
+
+/** errno of the call of this thread that has just failed. */
+export function lastErrno(): number {
+  return ffi('errno').koffi.errno();
+}
+
+/** The error of the call of this thread that has just failed. */
+export function lastError(syscall: string, detail: string = ''): LinuxError {
+  return linuxError(lastErrno(), syscall, detail);
+}

@@ -1,0 +1,22 @@
+export { linuxFfi, type FfiAvailability } from './ffi.ts';
+export { LinuxError } from './linux-error.ts';
+export { closeFd, dupFd, openFdCount } from './fd.ts';
+export { EventFd } from './event-fd.ts';
+export {
+  SHARED_MAPPING_SIZE_MAX,
+  mapShared,
+  memfdCreate,
+  type MapOptions,
+  type MemfdOptions,
+  type SharedMapping,
+} from './shared-memory.ts';
+export { PollSet } from './poll-set.ts';
+export { watchReadable, type ReadableWatch } from './watch.ts';
+export { socketPair, type PeerCredentials } from './socket-calls.ts';
+export {
+  UNIX_STREAM_HIGH_WATER,
+  UnixStream,
+  type CloseReason,
+  type UnixStreamOptions,
+} from './unix-stream.ts';
+export { UnixStreamServer, type ListenOptions } from './unix-stream-server.ts';

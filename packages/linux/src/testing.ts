@@ -1,0 +1,3 @@
+export { describeWithFfi } from './testing/describe-with-ffi.ts';
+export { LineChannel, type Line } from './testing/line-channel.ts';
+export { CHANNEL_FD, startProgram, type Program } from './testing/child-process.ts';
