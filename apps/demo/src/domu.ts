@@ -95,7 +95,7 @@ class DomU {
       filesystem: ({ fileCount, fileSize }) => this.#filesystem(fileCount, fileSize),
       listing: async () => {
         using volume = await FatVolume.open(
-          createSyncDisk(this.#domain.aio, this.#disk, this.#disk.capacitySectors),
+          createSyncDisk(this.#domain, this.#disk, this.#disk.capacitySectors),
         );
         return { files: volume.mount() ? volume.list('/') : undefined };
       },
@@ -117,7 +117,7 @@ class DomU {
       ],
     ]);
     const features = new Map([
-      [VIRTIO_ID_RNG, this.#rng.features],
+      [VIRTIO_ID_RNG, this.#rng.session.features],
       [VIRTIO_ID_NET, this.#net.features],
     ]);
     if (this.#blk !== undefined) {
@@ -140,7 +140,7 @@ class DomU {
   /** The filesystem has the first half of the disk; random I/O has the second. */
   async #filesystem(fileCount: number, fileSize: number): Promise<FilesystemAnswer> {
     const { aio } = this.#domain;
-    const disk = createSyncDisk(aio, this.#disk, this.#disk.capacitySectors >>> 1);
+    const disk = createSyncDisk(this.#domain, this.#disk, this.#disk.capacitySectors >>> 1);
     const start = aio.now();
     const written: { name: string; sha256: string; bytes: number }[] = [];
     let [formatted, wrote] = [0, 0];
@@ -236,8 +236,7 @@ class DomU {
     await this.#net.close();
     await this.#rng.stop();
     await this.#links[Symbol.asyncDispose]();
-    const own = this.#domain.connection.startInfo.xenstorePort;
-    return this.#domain.leaks().filter((leak) => !leak.endsWith(`event channel port ${own}`));
+    return this.#domain.leaks();
   }
 
   async #powerOff(): Promise<void> {

@@ -1,6 +1,6 @@
 import { VIRTIO_BLK_S_OK, VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
-import type { AioContext } from '@virtlab/aio';
 import { NodeAioContext } from '@virtlab/aio/node';
+import type { Domain } from '@virtlab/domain';
 import type { BlkDriver } from '@virtlab/virtio-blk';
 import type { SynchronousDisk } from './fat-volume.ts';
 
@@ -12,7 +12,8 @@ const TOKEN = 1;
  * The disk for code that cannot wait for promises: each request is submitted and the thread stops until it completed,
  * spinning a little and then asleep on the doorbell. Only for a domain that is a process of its own.
  */
-export function createSyncDisk(aio: AioContext, driver: BlkDriver, sectorCount: number): SynchronousDisk {
+export function createSyncDisk(domain: Domain, driver: BlkDriver, sectorCount: number): SynchronousDisk {
+  const { aio } = domain;
   if (!(aio instanceof NodeAioContext))
     throw new TypeError('Waiting for a disk synchronously needs a process of its own');
   let completion: number | undefined;
@@ -24,6 +25,7 @@ export function createSyncDisk(aio: AioContext, driver: BlkDriver, sectorCount: 
     if (added < 0) throw new Error(`${what}: the request did not fit (${added})`);
     driver.kick();
     const isDone = (): boolean => {
+      domain.poll(); // a call that stays pending would be the last to wake us
       driver.poll();
       return completion !== undefined;
     };

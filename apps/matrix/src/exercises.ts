@@ -26,7 +26,7 @@ async function exerciseRng(link: DriverLink, aio: AioContext): Promise<void> {
   let at = 0;
   for (const size of [1, 7, 512, 4096, 4097, 60_000]) {
     const bytes = new Uint8Array(size);
-    await driver.read(bytes);
+    for (let filled = 0; filled < size;) filled += await driver.read(bytes.subarray(filled));
     const wrong = bytes.findIndex((byte, index) => byte !== randomByteAt(at + index));
     if (wrong >= 0)
       throw new Error(

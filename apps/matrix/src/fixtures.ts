@@ -23,7 +23,7 @@ export function createDevice(name: DeviceName): VirtioDevice {
       return createSequenceDevice();
     case 'blk':
       return createBlkDevice({
-        backend: createMemoryBackend({ capacitySectors: DISK_SECTORS }),
+        backend: createMemoryBackend({ contents: DISK_SECTORS * 512 }),
         serial: DISK_SERIAL,
       });
     case 'net':

@@ -26,7 +26,7 @@ export async function boot(domain: Domain): Promise<void> {
     if (request.op === 'shutdown' && guest !== undefined) {
       const clean = await services.toolstack.shutdownGuest(guest, SHUTDOWN_TIMEOUT_MS);
       await services.devices.idle();
-      const leaks = domain.leaks().filter((leak) => !leak.endsWith('event channel port 1')); // VIRQ_DOM_EXC
+      const leaks = domain.leaks();
       return clean ? leaks : [...leaks, `domain ${guest.domain} did not power off`];
     }
     throw new TypeError(`Domain 0 of the grid does not serve ${request.op}`);

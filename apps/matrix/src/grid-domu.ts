@@ -12,9 +12,7 @@ export async function boot(domain: Domain, args: unknown): Promise<void> {
   domain.connection.onRequest(async () => {
     await EXERCISES[device](link, domain.aio);
     await links[Symbol.asyncDispose]();
-    return domain
-      .leaks()
-      .filter((leak) => !leak.endsWith(`event channel port ${domain.connection.startInfo.xenstorePort}`));
+    return domain.leaks();
   });
   await onShutdownRequest(store, domain.id, () => {
     store.close();

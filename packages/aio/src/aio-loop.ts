@@ -154,6 +154,20 @@ export class AioLoop implements AioContext {
     this.#setAlarm(Infinity);
   }
 
+  /**
+   * Ends every poller, for a thread that is about to block outside a turn: what the pollers had switched off would
+   * otherwise not wake it. Answers whether there was anything to end; `resumePolling` undoes it.
+   */
+  suspendPolling(): boolean {
+    if (!this.#polling) return false;
+    this.#end();
+    return true;
+  }
+
+  resumePolling(): void {
+    if (!this.#disposed && !this.#polling) this.#begin();
+  }
+
   /** Makes the loop take a turn soon. */
   wake(): void {
     // A running turn looks at everything once more before it lets the loop sleep.

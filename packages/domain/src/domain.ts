@@ -39,8 +39,12 @@ export interface Domain extends AsyncDisposable {
   readonly events: EventChannels;
   readonly grants: GrantTable;
   readonly grantMapper: GrantMapper;
+  /** The port is the platform's own, open as long as the domain lives: no leak. */
+  keepPort(port: EvtchnPort): void;
   /** Maps a peer's pages: `memory` once it granted us something, or if we are privileged. */
   mapDomain(domain: DomId): Promise<ForeignDomain>;
+  /** Runs what is pending now, for code that waits without the loop; answers whether there was anything. */
+  poll(): boolean;
   /** `poll` is asked on every wake-up and while the loop polls; it answers whether it found something. */
   addUpcall(poll: () => boolean): Disposable;
   console(record: unknown): void;
@@ -64,6 +68,7 @@ class BootedDomain implements Domain {
   readonly events: EventChannels;
   readonly grants: GrantTable;
   readonly grantMapper: GrantMapper;
+  readonly #platformPorts = new Set<EvtchnPort>();
   readonly #upcalls = new Set<() => boolean>();
   readonly #targets = new Map<DomId, EventTarget>();
   /** Looked up by the data plane for every map, so made once. */
@@ -119,9 +124,17 @@ class BootedDomain implements Domain {
     return foreign;
   }
 
+  keepPort(port: EvtchnPort): void {
+    this.#platformPorts.add(port);
+  }
+
   addUpcall(poll: () => boolean): Disposable {
     this.#upcalls.add(poll);
     return { [Symbol.dispose]: () => void this.#upcalls.delete(poll) };
+  }
+
+  poll(): boolean {
+    return this.#runUpcalls();
   }
 
   console(record: unknown): void {
@@ -136,7 +149,10 @@ class BootedDomain implements Domain {
 
   leaks(): readonly string[] {
     return [
-      ...this.events.openPorts().map((port) => `domain ${this.id}: event channel port ${port}`),
+      ...this.events
+        .openPorts()
+        .filter((port) => !this.#platformPorts.has(port))
+        .map((port) => `domain ${this.id}: event channel port ${port}`),
       ...this.grants.live().map(({ ref, domain }) => `domain ${this.id}: grant ${ref} to domain ${domain}`),
       ...this.grantMapper
         .live()

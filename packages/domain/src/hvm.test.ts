@@ -37,8 +37,7 @@ async function connect(device: Device): Promise<TransportUnderTest> {
         if (!(error instanceof TransportError)) throw error; // its device is gone: that is the point of some tests
       }
       platform[Symbol.dispose]();
-      const own = domain.connection.startInfo.xenstorePort;
-      const leaks = domain.leaks().filter((leak) => !leak.endsWith(`event channel port ${own}`));
+      const leaks = domain.leaks();
       return [...leaks, ...(await system.close())];
     },
   };

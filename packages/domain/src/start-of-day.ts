@@ -29,6 +29,7 @@ export function connectOwnXenstore(domain: Domain): Xenstore {
   if (xenstorePort === 0) throw new TypeError(`Domain ${domain.id} was started without a xenstore port`);
   const page = { u8: domain.ram.u8, u32: domain.ram.u32, byteOffset: xenstoreFrame * PAGE_SIZE };
   const ring = connectRing(page, () => void domain.events.send(xenstorePort));
+  domain.keepPort(xenstorePort);
   domain.events.onEvent(xenstorePort, () => ring.onEvent());
   return new XenstoreClient(ring.stream);
 }

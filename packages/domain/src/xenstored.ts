@@ -25,6 +25,7 @@ export async function startXenstored(own: Domain): Promise<XenstoredService> {
     },
   });
   const port = await own.events.bindVirq(VIRQ_DOM_EXC);
+  own.keepPort(port);
   own.events.onEvent(port, () => void releaseDead());
   const store = daemon.connect(own.id, { privileged: true });
 

@@ -188,11 +188,13 @@ export class NodeAioContext implements AioContext {
   }
 
   #blockUntil(done: () => boolean, until: number): boolean {
+    // Between two turns of a polling phase the pollers' doorbells are off, and one of them may be what `done` waits for.
+    const wasPolling = this.#loop.suspendPolling();
     for (const source of this.#sources) source.arm();
     try {
       return this.#waitArmed(done, until);
     } finally {
-      if (this.#loop.polling) for (const source of this.#sources) source.disarm();
+      if (wasPolling) this.#loop.resumePolling();
       this.#loop.wake();
     }
   }

@@ -154,6 +154,23 @@ describeWithFfi('shared doorbell', () => {
     expect(() => context.runUntil(() => false, 2)).toThrow(TypeError);
   });
 
+  it('runUntil ends polling before it blocks, so that doorbells that were switched off ring again', async () => {
+    const { receiver } = attach();
+    const log: string[] = [];
+    let found = 1;
+    const poller = context.addPoller({
+      poll: () => found-- > 0,
+      begin: () => void log.push('begin'),
+      end: () => log.push('end') === 0,
+    });
+    await until(() => log.includes('begin')); // a turn found something, so the polling phase goes on after it
+    log.length = 0;
+    expect(context.runUntil(() => log.includes('end'), 1000)).toBe(true);
+    expect(log).toEqual(['end', 'begin']);
+    poller[Symbol.dispose]();
+    receiver[Symbol.dispose]();
+  });
+
   it('what arrives during runUntil is handled in a turn after it', async () => {
     const { taken, doorbell, receiver } = attach();
     await until(() => context.statistics.sleeps > 0);

@@ -1,0 +1,80 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { BenchPlan, Comparison, Contender, DoorbellCounts, RunResult } from './contender.ts';
+import type { ComparisonReport, ContenderReport, PerOperation } from './report/report.ts';
+import { ratio, summarize } from './statistics.ts';
+
+/** A run of the first calibration; grows until a run takes long enough. */
+const FIRST_COUNT = 64;
+const GROWTH_MAX = 8;
+const COUNT_MAX = 1e9;
+
+interface Lane {
+  readonly contender: Contender;
+  readonly operationCount: number;
+  readonly samples: number[];
+  readonly results: RunResult[];
+}
+
+/**
+ * Measures all contenders in the same stretch of time: after a warm-up, which also finds how many operations fill a run, they
+ * take turns, each round beginning with the next one, so that none always runs in the wake of the same other.
+ */
+export async function compare(comparison: Comparison, plan: BenchPlan): Promise<ComparisonReport> {
+  const { title, operation, contenders } = comparison;
+  const lanes: Lane[] = [];
+  for (const contender of contenders) {
+    const operationCount = await calibrate(contender, plan.runMs * 1e6);
+    lanes.push({ contender, operationCount, samples: [], results: [] });
+  }
+  for (let round = 0; round < plan.roundCount; round += 1) {
+    for (let turn = 0; turn < lanes.length; turn += 1) {
+      const lane = lanes[(round + turn) % lanes.length]!;
+      await nextTurn();
+      const result = await lane.contender.run(lane.operationCount);
+      lane.results.push(result);
+      lane.samples.push(result.elapsedNs / result.operationCount);
+    }
+  }
+  plan.onProgress(title);
+  return { title, operation, contenders: reports(lanes) };
+}
+
+/** Runs a contender until its code is warm; how many operations take `targetNs`. */
+async function calibrate(contender: Contender, targetNs: number): Promise<number> {
+  let operationCount = FIRST_COUNT;
+  for (;;) {
+    await nextTurn();
+    const { elapsedNs, operationCount: done } = await contender.run(operationCount);
+    const wanted = (targetNs * done) / elapsedNs;
+    if (elapsedNs >= targetNs / 2 || operationCount >= COUNT_MAX) return Math.max(1, Math.round(wanted));
+    operationCount = Math.ceil(Math.min(wanted, operationCount * GROWTH_MAX, COUNT_MAX));
+  }
+}
+
+function reports(lanes: readonly Lane[]): ContenderReport[] {
+  const summaries = lanes.map(({ samples }) => summarize(samples));
+  const peers = lanes.flatMap(({ contender }, index) =>
+    contender.isPeer ? [{ name: contender.name, summary: summaries[index]! }] : [],
+  );
+  return lanes.map(({ contender, results }, index) => {
+    const { name, isPeer, budgetNs } = contender;
+    const nsPerOperation = summaries[index]!;
+    const against = isPeer
+      ? []
+      : peers.map((peer) => ({ peer: peer.name, ratio: ratio(nsPerOperation, peer.summary) }));
+    return { name, isPeer, budgetNs, nsPerOperation, against, doorbells: doorbellsPerOperation(results) };
+  });
+}
+
+function doorbellsPerOperation(results: readonly RunResult[]): PerOperation | undefined {
+  const counted = results.flatMap(({ doorbells }) => (doorbells === undefined ? [] : [doorbells]));
+  if (counted.length === 0) return undefined;
+  const operations = results.reduce((sum, { operationCount }) => sum + operationCount, 0);
+  const mean = (pick: (counts: DoorbellCounts) => number): number =>
+    counted.reduce((sum, counts) => sum + pick(counts), 0) / operations;
+  return {
+    kicks: mean(({ kicks }) => kicks),
+    calls: mean(({ calls }) => calls),
+    wakeUps: counted[0]!.wakeUps === undefined ? undefined : mean(({ wakeUps }) => wakeUps ?? 0),
+  };
+}

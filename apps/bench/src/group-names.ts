@@ -1,0 +1,8 @@
+/** The groups of benchmarks, in the order in which they run. */
+export const GROUP_NAMES = ['ring', 'ring-processes', 'notify', 'blk', 'net'] as const;
+
+export type GroupName = (typeof GROUP_NAMES)[number];
+
+export function isGroupName(name: string): name is GroupName {
+  return (GROUP_NAMES as readonly string[]).includes(name);
+}
