@@ -1,12 +1,5 @@
 // The program of domain 0: xenstored, the toolstack, and the devices of all guests.
-import {
-  type Domain,
-  type Guest,
-  type Toolstack,
-  type XenstoredService,
-  createToolstack,
-  startXenstored,
-} from '@virtlab/domain';
+import { type Dom0Services, type Domain, type Guest, startDom0 } from '@virtlab/domain';
 import type { DeviceQueueStatistics, VirtioDevice } from '@virtlab/virtio';
 import { createBlkDevice } from '@virtlab/virtio-blk';
 import { type RawFileBackend, openRawFileBackend } from '@virtlab/virtio-blk/node';
@@ -125,7 +118,7 @@ class Dom0 {
     const count = (role: DeviceRole): DeviceCounters['blk'] => {
       const queues = this.#statistics(domain, role);
       if (queues === undefined) return undefined;
-      const sum = (pick: (queue: (typeof queues)[number]) => number): number =>
+      const sum = (pick: (queue: DeviceQueueStatistics) => number): number =>
         queues.reduce((total, queue) => total + pick(queue), 0);
       return { kicks: sum((q) => q.kicks), calls: sum((q) => q.calls), requests: sum((q) => q.requests) };
     };

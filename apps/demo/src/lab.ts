@@ -8,7 +8,7 @@ const DOM0_RAM_SIZE = 64 << 20;
 const UP_TIMEOUT_MS = 30_000;
 
 type Answer<F> = F extends (...args: never[]) => infer T ? T : never;
-type Request<F> = F extends (request: infer R) => unknown ? (R extends undefined ? object : R) : object;
+type Request<F> = F extends (request: infer R) => unknown ? (R extends object ? R : object) : object;
 
 /** The machine as the demo drives it: requests by name, and the first thing that went wrong ends every wait. */
 export class Lab implements AsyncDisposable {

@@ -13,9 +13,9 @@ const TOKEN = 1;
  * spinning a little and then asleep on the doorbell. Only for a domain that is a process of its own.
  */
 export function createSyncDisk(domain: Domain, driver: BlkDriver, sectorCount: number): SynchronousDisk {
-  const { aio } = domain;
-  if (!(aio instanceof NodeAioContext))
-    throw new TypeError('Waiting for a disk synchronously needs a process of its own');
+  const context = domain.aio;
+  if (!(context instanceof NodeAioContext)) throw new TypeError('Waiting for a disk synchronously needs a process of its own');
+  const aio: NodeAioContext = context;
   let completion: number | undefined;
 
   function complete(submit: (token: number) => number, what: string): void {
