@@ -134,7 +134,11 @@ class Dom0 {
     const lines: string[] = [];
     const visit = async (path: string): Promise<void> => {
       const value = await this.#services.xenstored.store.readText(path === '' ? '/' : path);
-      if (path !== '') lines.push(`${path} = ${JSON.stringify(value)}`);
+      if (path !== '') {
+        const depth = path.split('/').length - 2;
+        const name = path.slice(path.lastIndexOf('/') + 1);
+        lines.push(`${'  '.repeat(depth)}${name}${value === '' ? '' : ` = ${JSON.stringify(value)}`}`);
+      }
       for (const name of (
         await this.#services.xenstored.store.directory(path === '' ? '/' : path)
       ).toSorted()) {

@@ -26,7 +26,7 @@ export interface Dom0Arguments {
 /** One entry of each: how a domain is asked. `launcher to domain` is `{ op, ... }`. */
 export interface Dom0Requests {
   create(request: { readonly guest: DomUArguments; readonly disk: DiskConfig | undefined }): CreatedGuest;
-  /** All nodes, as `path = "value"` lines. */
+  /** All nodes, a line each, indented by depth: `name` or `name = "value"`. */
   tree(): readonly string[];
   udpCount(): UdpCountAnswer;
   /** Shuts all guests down, in order; answers what each left behind. */

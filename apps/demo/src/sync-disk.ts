@@ -14,7 +14,8 @@ const TOKEN = 1;
  */
 export function createSyncDisk(domain: Domain, driver: BlkDriver, sectorCount: number): SynchronousDisk {
   const context = domain.aio;
-  if (!(context instanceof NodeAioContext)) throw new TypeError('Waiting for a disk synchronously needs a process of its own');
+  if (!(context instanceof NodeAioContext))
+    throw new TypeError('Waiting for a disk synchronously needs a process of its own');
   const aio: NodeAioContext = context;
   let completion: number | undefined;
 
@@ -43,7 +44,9 @@ export function createSyncDisk(domain: Domain, driver: BlkDriver, sectorCount: n
         if (write) driver.memory.u8.set(part, buffer);
         complete(
           (token) =>
-            (write ? driver.submitWrite : driver.submitRead).call(driver, where, buffer, part.length, token),
+            write
+              ? driver.submitWrite(where, buffer, part.length, token)
+              : driver.submitRead(where, buffer, part.length, token),
           `${write ? 'Write' : 'Read'} of ${part.length} bytes at sector ${where}`,
         );
         if (!write) part.set(driver.memory.u8.subarray(buffer, buffer + part.length));

@@ -2,6 +2,8 @@ import type { ByteString } from './byte-string.ts';
 import type { NodePermissions } from './permissions.ts';
 import type { XenstoreProfile } from './profile.ts';
 
+let emptyList: ChildList | undefined;
+
 /**
  * The names of a node's children, in creation order. Shared between the versions of a node for as long as nobody
  * changes it: a transaction that looks at a node `pin`s the list, and whoever changes a pinned list copies it
@@ -18,8 +20,14 @@ export class ChildList {
     this.#size = size;
   }
 
-  /** The list without members; never changed in place. */
-  static readonly EMPTY: ChildList = new ChildList(new Set(), 0);
+  /**
+   * The list without members; never changed in place. Not a static field: TypeScript 7.0.2 emits its initialiser with a
+   * reference to the class that is not set yet.
+   */
+  static get EMPTY(): ChildList {
+    emptyList ??= new ChildList(new Set(), 0);
+    return emptyList;
+  }
 
   get count(): number {
     return this.#names.size;

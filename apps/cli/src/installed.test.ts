@@ -1,0 +1,67 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { DemoResult } from '@virtlab/demo';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+/** It asks the npm registry for what virtlab depends on, so it runs only where foreign peers are required anyway. */
+const IS_ASKED_FOR = process.env['VIRTLAB_REQUIRE_PEERS'] === '1';
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+
+function run(cwd: string, command: string, ...args: string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} exited with ${status}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** Workspaces that are published. */
+function publicPackages(): string[] {
+  return ['packages', 'apps'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder))
+      .map((name) => join(folder, name))
+      .filter(
+        (path) =>
+          !(JSON.parse(readFileSync(join(ROOT, path, 'package.json'), 'utf8')) as { private?: boolean })
+            .private,
+      ),
+  );
+}
+
+describe.skipIf(!IS_ASKED_FOR)('virtlab as an installed package', { timeout: 180_000 }, () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'virtlab-install-'));
+    run(ROOT, 'tsc', '--build', 'apps/cli');
+    const workspaces = publicPackages().flatMap((path) => ['--workspace', path]);
+    run(ROOT, 'npm', 'pack', ...workspaces, '--pack-destination', folder);
+    writeFileSync(join(folder, 'package.json'), '{ "name": "somebody", "private": true }');
+    const tarballs = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
+    run(
+      folder,
+      'npm',
+      'install',
+      '--prefer-offline',
+      '--no-audit',
+      '--no-fund',
+      ...tarballs.map((name) => `./${name}`),
+    );
+  }, 180_000);
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('npx virtlab --version', () => {
+    expect(run(folder, 'npx', '--no-install', 'virtlab', '--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it('npx virtlab demo runs domains from the built files', () => {
+    const args = ['demo', '--seconds', '0.05', '--domains', '1', '--json'];
+    const result = JSON.parse(run(folder, 'npx', '--no-install', 'virtlab', ...args)) as DemoResult;
+    expect(result.transports).toHaveLength(2);
+  });
+});
+
+it('npx virtlab works from the checkout without a build', () => {
+  expect(run(ROOT, 'npx', '--no-install', 'virtlab', '--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
