@@ -8,6 +8,11 @@ export const createNodesV2 = [
     files.map((file) => {
       const root = dirname(file);
       const tested = existsSync(join(workspaceRoot, root, 'tsconfig.test.json'));
-      return [file, { projects: { [root]: { root, targets: { build: {}, ...(tested && { typecheck: {}, test: {} }) } } } }];
+      return [
+        file,
+        {
+          projects: { [root]: { root, targets: { build: {}, ...(tested && { typecheck: {}, test: {} }) } } },
+        },
+      ];
     }),
 ];

@@ -8,6 +8,7 @@ export function checkWorkspace(packages: readonly WorkspacePackage[]): readonly 
   return packages.flatMap((each) => [
     ...checkLayer(each, byName),
     ...checkReferences(each, byName),
+    ...checkUse(each),
     ...each.sources.flatMap((source) =>
       source.imports.flatMap((specifier) => checkImport(each, source, specifier)),
     ),
@@ -40,6 +41,18 @@ function checkReferences(each: WorkspacePackage, byName: ReadonlyMap<string, Wor
   ];
 }
 
+/** A dependency that nothing imports is a lie about the structure. Type packages are used without an import. */
+function checkUse(each: WorkspacePackage): string[] {
+  const imported = new Set(each.sources.flatMap(({ imports }) => imports.map(packageOf)));
+  return each.dependencies
+    .filter((name) => !imported.has(name) && !name.startsWith('@types/') && !TEST_IMPORTS.has(name))
+    .map((name) => `${each.root}/package.json: nothing imports ${name}`);
+}
+
+function packageOf(specifier: string): string {
+  return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+}
+
 function checkImport(each: WorkspacePackage, source: SourceFile, specifier: string): string[] {
   const breach = (what: string): string[] => [`${source.path}: imports '${specifier}': ${what}`];
   if (specifier.startsWith('.')) {
@@ -52,7 +65,7 @@ function checkImport(each: WorkspacePackage, source: SourceFile, specifier: stri
       ? []
       : breach(`layer ${each.layer} runs in a browser; move it to a node/ folder`);
   }
-  const name = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+  const name = packageOf(specifier);
   const importer = FFI_IMPORTERS[name];
   if (importer !== undefined && importer !== each.name) return breach(`only ${importer} may`);
   if (name === each.name || each.dependencies.includes(name)) return [];
