@@ -43,7 +43,7 @@ export function createTextReporter(out: NodeJS.WriteStream): Reporter {
       line(`domain ${domain}     ${times}${traps}`);
       for (const { name, detail, features } of answer.devices) {
         line(
-          `             ${pc.cyan(name)}${detail === '' ? '' : ` ${detail}`} ${pc.dim(features.join(' '))}`,
+          `             ${pc.cyan(name)}${detail === '' ? '' : ` ${detail}`} ${pc.dim(features.map(shortName).join(' '))}`,
         );
       }
     },
@@ -112,6 +112,11 @@ function comparisonTable(results: readonly TransportResult[]): string {
     );
   }
   return table.toString();
+}
+
+/** `VIRTIO_NET_F_MAC` as `MAC`: the device is named before it. */
+function shortName(feature: string): string {
+  return feature.replace(/^VIRTIO_(?:[A-Z]+_)?F_/, '');
 }
 
 function perSecond(value: number): string {
