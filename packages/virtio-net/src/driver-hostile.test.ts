@@ -1,0 +1,351 @@
+import { describe, expect, it } from 'vitest';
+import { fc } from '@fast-check/vitest';
+import type { FeatureBits } from '@virtlab/abi/brands';
+import { VIRTIO_ID_BLOCK, featureBits } from '@virtlab/abi/virtio';
+import {
+  VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_STATUS,
+} from '@virtlab/abi/virtio-net';
+import { VIRTIO_RING_F_EVENT_IDX } from '@virtlab/abi/virtio-ring';
+import { createSimulation } from '@virtlab/aio/simulated';
+import type { NetDriver } from './driver-contract.ts';
+import type { NetDriverOptions } from './driver-options.ts';
+import { createNetDriver } from './driver.ts';
+import { type NetConfig, encodeConfig } from './protocol.ts';
+import { hex, mac, makeFrame } from './testing/frames.ts';
+import { ScriptedCard, type ScriptedCardOptions } from './testing/scripted-card.ts';
+
+const BASIC = featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MTU);
+const MERGING = BASIC | featureBits(VIRTIO_NET_F_MRG_RXBUF);
+const GOOD: Partial<NetConfig> = { mac: mac(1), mtu: 1500, status: 1 };
+const FRAME = makeFrame(mac(1), mac(2), 60);
+
+interface Scene {
+  readonly driver: NetDriver;
+  readonly card: ScriptedCard;
+  readonly received: Uint8Array[];
+  settle(): Promise<void>;
+}
+
+type Setup = Partial<NetDriverOptions> &
+  Partial<ScriptedCardOptions> & { readonly fields?: Partial<NetConfig>; readonly features?: FeatureBits };
+
+/** A loop, and a driver being brought up over a scripted card. */
+function begin({
+  fields = {},
+  features = MERGING,
+  queueSizeMax,
+  queueCount,
+  deviceType,
+  memorySize,
+  ...options
+}: Setup): {
+  card: ScriptedCard;
+  driver: Promise<NetDriver>;
+  settle(): Promise<void>;
+  leaks(): readonly string[];
+} {
+  const simulation = createSimulation({ seed: 1 });
+  const aio = simulation.createContext('driver');
+  const card = new ScriptedCard({
+    features,
+    config: encodeConfig({ ...GOOD, ...fields }),
+    ...(queueSizeMax !== undefined && { queueSizeMax }),
+    ...(queueCount !== undefined && { queueCount }),
+    ...(deviceType !== undefined && { deviceType }),
+    ...(memorySize !== undefined && { memorySize }),
+  });
+  const driver = createNetDriver(card.link, { aio, ...options });
+  driver.catch(() => undefined);
+  const settle = (): Promise<void> => simulation.advance(1);
+  return { card, driver, settle, leaks: () => [...card.leaks(), ...aio.leaks()] };
+}
+
+async function withScript(body: (scene: Scene) => Promise<void>, setup: Setup = {}): Promise<void> {
+  const { card, driver: bringUp, settle, leaks } = begin(setup);
+  await settle();
+  const driver = await bringUp;
+  const received: Uint8Array[] = [];
+  driver.onFrame((frame) => received.push(frame.slice()));
+  await settle();
+  await body({ driver, card, received, settle });
+  const closing = driver.close();
+  await settle();
+  await closing;
+  expect(leaks(), 'what is still held').toEqual([]);
+}
+
+function packet(frame: Uint8Array, { flags = 0, gsoType = 0, bufferCount = 1 } = {}): Uint8Array {
+  return Uint8Array.of(
+    flags,
+    gsoType,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    bufferCount & 0xff,
+    bufferCount >> 8,
+    ...frame,
+  );
+}
+
+describe('a device or configuration that makes no sense is refused, and nothing stays lent', () => {
+  it.each([
+    ['another type of device', { deviceType: VIRTIO_ID_BLOCK }, 'device type 2'],
+    ['one queue', { queueCount: 1 }, '1 queues'],
+    ['a group address', { fields: { mac: new Uint8Array(6).fill(0xff) } }, 'mac 255:255'],
+    ['the address zero', { fields: { mac: new Uint8Array(6) } }, 'mac 0:0'],
+    ['§5.1.4.1 an MTU of 67', { fields: { mtu: 67 } }, 'mtu 67'],
+    ['an MTU of 0', { fields: { mtu: 0 } }, 'mtu 0'],
+    [
+      '§5.1.4.2 a ring that does not hold one frame of the MTU',
+      { fields: { mtu: 65535 }, queueSizeMax: 4 },
+      'ENOSPC',
+    ],
+    ['buffers that do not fit the memory', { fields: { mtu: 9000 }, memorySize: 128 << 10 }, 'ENOMEM'],
+    ['no memory at all', { memorySize: 8192, queueSizeMax: 256 }, 'ENOMEM'],
+  ] satisfies [string, Setup, string][])('%s', async (_what, setup, message) => {
+    const { driver, settle, leaks } = begin(setup);
+    await settle();
+    await expect(driver).rejects.toThrow(message);
+    expect(leaks()).toEqual([]);
+  });
+
+  it.each([
+    [{ rxBufferSize: 10 }, 'rxBufferSize 10'],
+    [{ rxBufferSize: 14 }, 'rxBufferSize 14'],
+    [{ rxBufferCount: 0 }, 'rxBufferCount 0'],
+    [{ timeoutMs: 0 }, 'timeoutMs 0'],
+    [{ wanted: 1n }, 'wanted 0x1'],
+    [{ queueSize: 3 }, 'queueSizeMax 3'],
+  ] satisfies [Setup, string][])('options %o', async (setup, message) => {
+    await expect(begin(setup).driver).rejects.toThrow(message);
+  });
+
+  it('§5.1.5 without MAC the address is made up: individual and local; §5.1.4.2 without STATUS the link is up', async () => {
+    await withScript(
+      async ({ driver }) => {
+        expect(driver.mac[0]! & 3).toBe(2);
+        expect([driver.mtu, driver.linkUp, driver.mac.length]).toEqual([1500, true, 6]);
+      },
+      { features: 0n },
+    );
+  });
+});
+
+describe('what the device says of a receive buffer', () => {
+  it.each([
+    ['more than the buffer', packet(FRAME), 1 << 20],
+    ['2^32 - 1 bytes', packet(FRAME), 0xffff_ffff],
+    ['nothing', packet(FRAME), 0],
+    ['less than a header', packet(FRAME), 11],
+    ['a header and nothing', packet(FRAME), 12],
+    ['13 bytes of frame', packet(FRAME), 25],
+    ['a checksum to finish', packet(FRAME, { flags: 1 }), 72],
+    ['segmentation', packet(FRAME, { gsoType: 1 }), 72],
+    ['a frame larger than the MTU allows', packet(new Uint8Array(1519)), 1531],
+  ])('is dropped and counted: %s', async (_what, bytes, usedSize) => {
+    for (const features of [BASIC, MERGING]) {
+      await withScript(
+        async ({ driver, card, received, settle }) => {
+          card.receive(bytes, usedSize);
+          card.receive(packet(FRAME));
+          card.call(0);
+          await settle();
+          expect(driver.statistics).toMatchObject({ rxDropped: 1, rxFrames: 1, rxBytes: 60 });
+          expect(received.map(hex)).toEqual([hex(FRAME)]);
+          expect([card.available(0), driver.failure]).toEqual([16, undefined]);
+        },
+        { features },
+      );
+    }
+  });
+
+  it('§5.1.6.4.2 num_buffers is ignored without MRG_RXBUF', async () => {
+    await withScript(
+      async ({ card, received, settle }) => {
+        card.receive(packet(FRAME, { bufferCount: 77 }));
+        card.receive(packet(FRAME, { bufferCount: 0 }));
+        card.call(0);
+        await settle();
+        expect(received.map(hex)).toEqual([hex(FRAME), hex(FRAME)]);
+      },
+      { features: BASIC },
+    );
+  });
+
+  it.each([
+    ['none', 0, 'num_buffers 0 with 16 buffers'],
+    ['more than are used', 2, 'num_buffers 2, of which 1 are used'],
+    ['more than there are', 17, 'num_buffers 17 with 16 buffers'],
+    ['65,535', 0xffff, 'num_buffers 65535 with 16 buffers'],
+  ])('§5.1.6.4 num_buffers that cannot be ends the driver: %s', async (_what, bufferCount, message) => {
+    await withScript(async ({ driver, card, received, settle }) => {
+      card.receive(packet(FRAME, { bufferCount }));
+      card.call(0);
+      await settle();
+      expect(driver.failure).toContain(message);
+      expect(received).toEqual([]);
+      expect(() => driver.send(FRAME)).toThrow('ENODEV');
+    });
+  });
+
+  it('§5.1.6.4 merges, and drops as one what does not merge to a frame', async () => {
+    await withScript(
+      async ({ driver, card, received, settle }) => {
+        const large = makeFrame(mac(1), mac(2), 300);
+        const send = (overstated?: number): void => {
+          card.receive(packet(large.subarray(0, 116), { bufferCount: 3 }));
+          card.receive(large.subarray(116, 244), overstated);
+          card.receive(large.subarray(244));
+        };
+        send();
+        send(129);
+        card.receive(packet(large.subarray(0, 116), { bufferCount: 13 }));
+        for (let index = 1; index < 13; index += 1) card.receive(new Uint8Array(128));
+        send();
+        card.call(0);
+        await settle();
+        expect(received.map(hex)).toEqual([hex(large), hex(large)]);
+        expect(driver.statistics).toMatchObject({ rxDropped: 2, rxFrames: 2 });
+      },
+      { rxBufferSize: 128, queueSizeMax: 64 },
+    );
+  });
+
+  it('is dropped and counted: one byte more than a small buffer has', async () => {
+    await withScript(
+      async ({ driver, card, received, settle }) => {
+        card.receive(packet(FRAME), 129);
+        card.receive(packet(makeFrame(mac(1), mac(2), 116)));
+        card.call(0);
+        await settle();
+        expect(received.map(({ length }) => length)).toEqual([116]);
+        expect(driver.statistics.rxDropped).toBe(1);
+      },
+      { rxBufferSize: 128 },
+    );
+  });
+
+  it('a frame is private memory: the device writes to the buffer in vain', async () => {
+    await withScript(async ({ driver, card, settle }) => {
+      const { head, buffer } = card.take(0);
+      buffer.set(packet(FRAME));
+      const seen: string[] = [];
+      driver.onFrame((frame) => {
+        buffer.fill(0xee);
+        seen.push(hex(frame));
+      });
+      card.rings[0]!.use(head, 72);
+      card.call(0);
+      await settle();
+      expect(seen).toEqual([hex(FRAME)]);
+    });
+  });
+
+  it('survives anything that a device writes: random used entries and bytes', async () => {
+    const step = fc.record({
+      ring: fc.constantFrom(0, 1),
+      head: fc.oneof({ weight: 4, arbitrary: fc.constant(-1) }, fc.nat(40)),
+      usedSize: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.nat()),
+      bytes: fc.uint8Array({ minLength: 0, maxLength: 64 }),
+      isSent: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        await withScript(
+          async ({ driver, card, received, settle }) => {
+            for (const { ring, head, usedSize, bytes, isSent } of steps) {
+              if (isSent && driver.failure === undefined) driver.send(FRAME);
+              driver.kick();
+              if (card.available(ring) > 0) {
+                const taken = card.take(ring);
+                if (ring === 0) taken.buffer.set(bytes.subarray(0, taken.buffer.length));
+                card.rings[ring]!.use(head < 0 ? taken.head : head, usedSize);
+              }
+              card.call(ring);
+              await settle();
+            }
+            expect(received.every(({ length }) => length >= 14 && length <= 1518)).toBe(true);
+          },
+          { rxBufferSize: 128, queueSizeMax: 16 },
+        );
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('the ring of sent frames', () => {
+  it.each([
+    ['a head that is not in flight', 9],
+    ['a head beyond the ring', 99],
+  ])('§2.7.8 %s ends the driver', async (_what, head) => {
+    await withScript(async ({ driver, card, settle }) => {
+      for (let index = 0; index < 8; index += 1) driver.send(FRAME);
+      driver.kick();
+      card.rings[1]!.use(head, 0);
+      driver.send(FRAME);
+      await settle();
+      expect(driver.failure).toContain('queue 1');
+    });
+  });
+
+  it('the header is zero and the size exact; a used size means nothing', async () => {
+    await withScript(async ({ driver, card, settle }) => {
+      driver.send(FRAME);
+      driver.kick();
+      const { head, buffer } = card.take(1);
+      expect(hex(buffer)).toBe(`000000000000000000000000${hex(FRAME)}`);
+      card.rings[1]!.use(head, 0xffff);
+      await settle();
+      expect(driver.failure).toBeUndefined();
+    });
+  });
+});
+
+describe('the end of the device', () => {
+  it.each([
+    ['needs reset', (card: ScriptedCard) => card.needReset(), 'needs reset'],
+    ['is gone', (card: ScriptedCard) => card.vanish('unplugged'), 'unplugged'],
+  ])('%s: who waits for room is told, sends throw ENODEV', async (_what, end, message) => {
+    await withScript(async ({ driver, card, settle }) => {
+      let writable = 0;
+      driver.onWritable(() => (writable += 1));
+      while (driver.send(FRAME));
+      await settle();
+      end(card);
+      await settle();
+      expect(driver.failure).toContain(message);
+      expect(writable).toBe(1);
+      expect(() => driver.send(FRAME)).toThrow('ENODEV');
+      expect(() => driver.reserve()).toThrow('ENODEV');
+      driver.kick();
+    });
+  });
+
+  it('§5.1.4.2 follows the link; what cannot be read changes nothing', async () => {
+    await withScript(async ({ driver, card, settle }) => {
+      const changes: boolean[] = [];
+      driver.onLinkChange((up) => changes.push(up));
+      card.changeConfig(encodeConfig({ ...GOOD, status: 0 }));
+      await settle();
+      expect([driver.linkUp, driver.send(FRAME)]).toEqual([false, true]);
+      driver.kick();
+      expect([card.available(1), driver.statistics.txDropped]).toEqual([0, 1]);
+      card.changeConfig(encodeConfig({ ...GOOD, status: 1 }));
+      card.changeConfig();
+      await settle();
+      card.isConfigBroken = true;
+      card.changeConfig(encodeConfig({ ...GOOD, status: 0 }));
+      await settle();
+      expect([driver.linkUp, changes, driver.failure]).toEqual([true, [false, true], undefined]);
+    });
+  });
+});

@@ -1,0 +1,1 @@
+export { createPcapFile, type PcapFile, type PcapFileOptions, type PcapFileStatistics } from './pcap-file.ts';

@@ -1,0 +1,31 @@
+import type { FrameReceiver, FrameView, NetPort } from '../network.ts';
+import { BytesFrame } from '../frame-views.ts';
+
+/** A port with the test at the other end of the wire. */
+export class TestWire implements NetPort {
+  /** What the station sent, copied. */
+  readonly sent: Uint8Array[] = [];
+  flushCount = 0;
+  #receiver: FrameReceiver | undefined;
+
+  attach(receiver: FrameReceiver | undefined): void {
+    this.#receiver = receiver;
+  }
+
+  transmit(frame: FrameView): void {
+    const bytes = new Uint8Array(frame.size);
+    frame.copy(0, frame.size, bytes, 0);
+    this.sent.push(bytes);
+  }
+
+  flush(): void {
+    this.flushCount += 1;
+  }
+
+  /** Frames for the station, as one batch; whether it took each. */
+  deliver(...frames: readonly Uint8Array[]): boolean[] {
+    const outcomes = frames.map((frame) => this.#receiver!.receive(new BytesFrame().set(frame)));
+    this.#receiver!.flush();
+    return outcomes;
+  }
+}
