@@ -1,0 +1,10 @@
+export { connectVirtioXenbus, type ConnectVirtioXenbusOptions } from './connect.ts';
+export { serveVirtioXenbus, type ServeVirtioXenbusOptions, type VirtioXenbusBackend } from './backend.ts';
+export { watchVirtioBackends, type VirtioBackends, type VirtioBackendsOptions } from './backend-service.ts';
+export { deviceTypeText, parseDeviceType } from './device-offer.ts';
+export { createGrantDmaMapper, type GrantDmaMapper, type GrantDmaMapperOptions } from './grant-dma-mapper.ts';
+export {
+  createGrantDeviceMemory,
+  type GrantDeviceMemory,
+  type GrantDeviceMemoryOptions,
+} from './grant-device-memory.ts';

@@ -1,0 +1,42 @@
+import { DOORBELL_POLICIES } from '@virtlab/aio/simulated';
+import { DeviceHost } from '@virtlab/virtio';
+import { type TransportSetup, describeTransport } from '@virtlab/virtio/conformance';
+import { describe } from 'vitest';
+import { RigDevice } from './testing/rig-device.ts';
+import { XenRig } from './testing/xen-rig.ts';
+
+type Doorbells = keyof typeof DOORBELL_POLICIES;
+
+function setup(doorbells: Doorbells, seed: number): TransportSetup {
+  return {
+    name: `xenbus native, ${doorbells} doorbells, seed ${seed}`,
+    create: async ({ device }) => {
+      const rig = new XenRig({ doorbells, seed });
+      const place = new RigDevice(rig, await rig.addDomain(1), await rig.addDomain(0));
+      await place.plug();
+      const host = new DeviceHost({ device, aio: place.backend.aio, onError: () => {} });
+      const backend = await rig.run(place.serve(host));
+      const link = await rig.run(place.connect());
+      return {
+        link,
+        driverAio: place.frontend.aio,
+        host,
+        settle: () => rig.settle(),
+        removeDevice: async () => {
+          await place.unplug();
+          await backend.closed;
+        },
+        close: async () => {
+          await link[Symbol.asyncDispose]();
+          await backend[Symbol.asyncDispose]();
+          host[Symbol.dispose]();
+          return rig.leaks();
+        },
+      };
+    },
+  };
+}
+
+describe.each(Object.keys(DOORBELL_POLICIES) as Doorbells[])('%s', (doorbells) => {
+  describeTransport(setup(doorbells, 7));
+});
