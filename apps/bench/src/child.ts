@@ -18,16 +18,17 @@ export const WORKER_OPTIONS: { readonly execArgv: string[] } = { execArgv: [...C
 
 /**
  * Starts a module of this app as a process. It finds `fds` from descriptor 4 on and its arguments in `process.argv`.
- * `onMessage` sees what it says without being asked.
+ * `onNote` gets what it says without being asked.
  */
 export function startChild(
   path: string,
   args: readonly string[] = [],
   fds: readonly number[] = [],
+  onNote: (note: string) => void = () => {},
 ): Child {
   const stdio: StdioOptions = ['ignore', 'inherit', 'inherit', 'ipc', ...fds];
   const child = fork(moduleUrl(path), args, { execArgv: [...CONDITIONS], stdio });
-  return new ForkedChild(path, child);
+  return new ForkedChild(path, child, onNote);
 }
 
 class ForkedChild implements Child {
@@ -36,11 +37,15 @@ class ForkedChild implements Child {
   readonly #exited: Promise<unknown>;
   #waiting: PromiseWithResolvers<unknown> | undefined;
 
-  constructor(path: string, child: ChildProcess) {
+  constructor(path: string, child: ChildProcess, onNote: (note: string) => void) {
     this.#path = path;
     this.#process = child;
     this.#exited = once(child, 'exit');
-    child.on('message', (message) => this.#answered(message as Answer));
+    child.on('message', (message) => {
+      const { note, ...answer } = message as Answer & { readonly note?: string };
+      if (note === undefined) this.#answered(answer);
+      else onNote(note);
+    });
     child.on('exit', (code, signal) => {
       this.#waiting?.reject(new Error(`${path} ended (${signal ?? code})`));
     });
@@ -71,6 +76,11 @@ class ForkedChild implements Child {
 interface Answer {
   readonly error?: string;
   readonly answer?: unknown;
+}
+
+/** Says something to the parent that it did not ask for. */
+export function noteToParent(note: string): void {
+  process.send?.({ note });
 }
 
 /** The other side: answers each question of the parent, and ends with it. */

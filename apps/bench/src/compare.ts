@@ -3,9 +3,11 @@ import type { BenchPlan, Comparison, Contender, DoorbellCounts, RunResult } from
 import type { ComparisonReport, ContenderReport, PerOperation } from './report/report.ts';
 import { ratio, summarize } from './statistics.ts';
 
-/** A run of the first calibration; grows until a run takes long enough. */
+/** The first run of a calibration; grows until a run takes long enough. */
 const FIRST_COUNT = 64;
 const GROWTH_MAX = 8;
+const WARM_UP_MIN = 4;
+const WARM_UP_MAX = 16;
 const COUNT_MAX = 1e9;
 
 interface Lane {
@@ -39,15 +41,21 @@ export async function compare(comparison: Comparison, plan: BenchPlan): Promise<
   return { title, operation, contenders: reports(lanes) };
 }
 
-/** Runs a contender until its code is warm; how many operations take `targetNs`. */
+/**
+ * Runs a contender until its code is warm; how many operations take `targetNs`. The best rate decides: the first runs also
+ * load and compile.
+ */
 async function calibrate(contender: Contender, targetNs: number): Promise<number> {
   let operationCount = FIRST_COUNT;
-  for (;;) {
+  let bestNs = Infinity;
+  for (let runs = 1; ; runs += 1) {
     await nextTurn();
-    const { elapsedNs, operationCount: done } = await contender.run(operationCount);
-    const wanted = (targetNs * done) / elapsedNs;
-    if (elapsedNs >= targetNs / 2 || operationCount >= COUNT_MAX) return Math.max(1, Math.round(wanted));
-    operationCount = Math.ceil(Math.min(wanted, operationCount * GROWTH_MAX, COUNT_MAX));
+    const result = await contender.run(operationCount);
+    bestNs = Math.min(bestNs, result.elapsedNs / result.operationCount);
+    const wanted = Math.max(1, Math.round(targetNs / bestNs));
+    const isLongEnough = result.elapsedNs >= targetNs / 2 && result.operationCount >= wanted / 2;
+    if ((isLongEnough && runs >= WARM_UP_MIN) || runs === WARM_UP_MAX) return wanted;
+    operationCount = Math.min(Math.max(wanted, FIRST_COUNT), operationCount * GROWTH_MAX, COUNT_MAX);
   }
 }
 

@@ -39,7 +39,7 @@ export interface BenchPlan {
   readonly runMs: number;
   /** Exists, empty, and is removed by whoever made it. */
   readonly folder: string;
-  onProgress(line: string): void;
+  readonly onProgress: (line: string) => void;
 }
 
 /** Nanoseconds that `work` took. */

@@ -26,7 +26,9 @@ async function exchange(worker: Worker, count: number, window: number): Promise<
       sent += 1;
     }
   };
-  const onMessage = (): void => {
+  const onMessage = (message: unknown): void => {
+    if (message !== answered)
+      done.reject(new Error(`Message ${String(message)} came instead of ${answered}`));
     answered += 1;
     if (answered === count) done.resolve();
     else send();

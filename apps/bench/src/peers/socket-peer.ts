@@ -3,7 +3,7 @@ import { type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
 import { startChild } from '../child.ts';
 import { type Contender, type RunResult, elapsedNs } from '../contender.ts';
-import { MESSAGE_SIZE } from './messages.ts';
+import { MessageReader, MessageWriter } from './messages.ts';
 
 export interface SocketPeerOptions {
   readonly name: string;
@@ -13,9 +13,9 @@ export interface SocketPeerOptions {
   readonly isBatched: boolean;
 }
 
-/** A stream of Unix sockets to a process that sends back what comes. */
+/** A Unix socket to a process that answers each message by one. */
 export interface SocketEcho extends AsyncDisposable {
-  /** Messages of `MESSAGE_SIZE` bytes through `node:net`, each answered by one. */
+  /** Messages of `MESSAGE_SIZE` bytes, numbered and checked on both sides, through `node:net`. */
   contender(options: SocketPeerOptions): Contender;
 }
 
@@ -24,11 +24,12 @@ let socketCount = 0;
 /** `folder` holds the socket while it is being connected. */
 export async function startSocketEcho(folder: string): Promise<SocketEcho> {
   const { socket, child } = await connectChild(folder, 'peers/socket-echo-process');
+  const conversation = new Conversation(socket);
   return {
     contender: ({ name, window, isBatched }) => ({
       name,
       isPeer: true,
-      run: (count) => exchange(socket, count, window, isBatched),
+      run: (count) => conversation.exchange(count, window, isBatched),
     }),
     [Symbol.asyncDispose]: async () => {
       socket.destroy();
@@ -53,40 +54,44 @@ export async function connectChild(
   return { socket, child };
 }
 
-async function exchange(
-  socket: Socket,
-  count: number,
-  window: number,
-  isBatched: boolean,
-): Promise<RunResult> {
-  const block = new Uint8Array(window * MESSAGE_SIZE);
-  const message = block.subarray(0, MESSAGE_SIZE);
-  const done = Promise.withResolvers<void>();
-  let sent = 0;
-  let answeredSize = 0;
-  const send = (): void => {
-    const answered = Math.floor(answeredSize / MESSAGE_SIZE);
-    const room = Math.min(window - (sent - answered), count - sent);
-    if (room === 0) return;
-    sent += room;
-    if (isBatched) socket.write(block.subarray(0, room * MESSAGE_SIZE));
-    else for (let i = 0; i < room; i += 1) socket.write(message);
-  };
-  const onData = (bytes: Uint8Array): void => {
-    answeredSize += bytes.length;
-    if (answeredSize === count * MESSAGE_SIZE) done.resolve();
-    else send();
-  };
-  const onClose = (): void => done.reject(new Error('The peer closed its socket'));
-  socket.on('data', onData);
-  socket.on('close', onClose);
-  const start = performance.now();
-  send();
-  try {
-    await done.promise;
-    return { operationCount: count, elapsedNs: elapsedNs(start) };
-  } finally {
-    socket.off('data', onData);
-    socket.off('close', onClose);
+/** One conversation for the life of the socket, in runs. */
+class Conversation {
+  readonly #socket: Socket;
+  readonly #reader = new MessageReader();
+  readonly #writer = new MessageWriter();
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  async exchange(count: number, window: number, isBatched: boolean): Promise<RunResult> {
+    const socket = this.#socket;
+    const done = Promise.withResolvers<void>();
+    let sent = 0;
+    let answered = 0;
+    const send = (): void => {
+      const room = Math.min(window - (sent - answered), count - sent);
+      if (room === 0) return;
+      sent += room;
+      if (isBatched) socket.write(this.#writer.write(room));
+      else for (let i = 0; i < room; i += 1) socket.write(this.#writer.write(1));
+    };
+    const onData = (bytes: Uint8Array): void => {
+      answered += this.#reader.read(bytes);
+      if (answered === count) done.resolve();
+      else send();
+    };
+    const onClose = (): void => done.reject(new Error('The peer closed its socket'));
+    socket.on('data', onData);
+    socket.on('close', onClose);
+    const start = performance.now();
+    send();
+    try {
+      await done.promise;
+      return { operationCount: count, elapsedNs: elapsedNs(start) };
+    } finally {
+      socket.off('data', onData);
+      socket.off('close', onClose);
+    }
   }
 }

@@ -36,7 +36,7 @@ export class DeviceSide {
   /** Serves so many buffers without sleeping. */
   poll(count: number): void {
     const spin = new BoundedSpin();
-    for (let served = 0; served < count; ) {
+    for (let served = 0; served < count;) {
       const found = this.#queue.hasAvailable() ? this.serve() : 0;
       served += found;
       if (found > 0) spin.progress();

@@ -1,4 +1,9 @@
-import { type NodeAioContext, type SharedDoorbell, createNodeAioContext, createSharedDoorbell } from '@virtlab/aio/node';
+import {
+  type NodeAioContext,
+  type SharedDoorbell,
+  createNodeAioContext,
+  createSharedDoorbell,
+} from '@virtlab/aio/node';
 import { IdentityDmaMapper, PageAllocator, memoryRegion } from '@virtlab/guest-memory';
 import { EventFd, closeFd, mapShared, memfdCreate } from '@virtlab/linux';
 import { type DriverQueue, createDriverQueue } from '@virtlab/vring';

@@ -7,7 +7,7 @@ export const BUFFER_SIZE = 4;
 export const BATCH_COUNT = 16;
 
 /** The memory that both processes map: a page of doorbell words, then what the driver allocates. */
-export const MEMORY_SIZE = 1 << 20;
+export const MEMORY_SIZE: number = 1 << 20;
 export const CONTROL_SIZE = 4096;
 /** Word indices of `notify_me` of either side, in cache lines of their own. */
 export const DRIVER_NOTIFY_ME = 0;

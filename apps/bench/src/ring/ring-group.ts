@@ -4,7 +4,7 @@ import type { ComparisonReport, GroupText } from '../report/report.ts';
 import { bothHalves, deviceHalf, runBatches } from './our-rings.ts';
 import { RawDriver } from './raw-driver.ts';
 import { BATCH_COUNT, RING_SIZE, type RequestShape } from './request-shape.ts';
-import { ringLayout } from './ring-layout.ts';
+import { type RingLayout, ringLayout } from './ring-layout.ts';
 import { type V86Queues, type V86Ring, loadV86Queues } from './v86-queue.ts';
 
 /** Design §5: rust-vmm's own figures for its device half behind raw stores. */
@@ -39,7 +39,11 @@ export async function runRing(plan: BenchPlan): Promise<ComparisonReport[]> {
 }
 
 function v86Contenders(v86: V86Queues, { bufferCount, isIndirect }: RequestShape): Contender[] {
-  const contender = (name: string, base: number, make: typeof v86.onTypedArrays): Contender => {
+  const contender = (
+    name: string,
+    base: number,
+    make: (layout: RingLayout, isIndirect: boolean) => V86Ring,
+  ): Contender => {
     const layout = ringLayout(RING_SIZE, bufferCount, base);
     const ring = make(layout, isIndirect);
     const driver = new RawDriver(ring.memory, layout, bufferCount, isIndirect);
@@ -55,8 +59,8 @@ function v86Contenders(v86: V86Queues, { bufferCount, isIndirect }: RequestShape
   };
   // Address 0 is "not configured" to v86, so no ring begins there.
   return [
-    contender('v86, typed array', 4096, v86.onTypedArrays),
-    contender('v86, its own memory', v86.guestBase, v86.onGuestMemory),
+    contender('v86, typed array', 4096, (...ring) => v86.onTypedArrays(...ring)),
+    contender('v86, its own memory', v86.guestBase, (...ring) => v86.onGuestMemory(...ring)),
   ];
 }
 

@@ -50,7 +50,7 @@ interface V86Cpu {
 
 interface V86Machine extends V86Cpu {
   readonly mem8: { readonly byteOffset: number };
-  readonly wasm_memory: WebAssembly.Memory;
+  readonly wasm_memory: { readonly buffer: ArrayBuffer };
   readonly devices: { readonly virtio_net: { readonly virtio: { readonly queues: readonly QueueObject[] } } };
 }
 

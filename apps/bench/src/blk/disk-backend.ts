@@ -1,0 +1,34 @@
+import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
+import {
+  type BlockBackend,
+  createBlkDevice,
+  createMemoryBackend,
+  createNullBackend,
+} from '@virtlab/virtio-blk';
+import { openRawFileBackend } from '@virtlab/virtio-blk/node';
+import type { VirtioDevice } from '@virtlab/virtio';
+import { DISK_SIZE } from './block-positions.ts';
+
+export const BACKEND_NAMES = ['null', 'memory', 'raw file'] as const;
+export type BackendName = (typeof BACKEND_NAMES)[number];
+
+/** What a disk is made of. `path` is the image, for a raw file. */
+export interface DiskPlan {
+  readonly backend: BackendName;
+  readonly path: string;
+}
+
+export async function createDisk({ backend, path }: DiskPlan): Promise<VirtioDevice> {
+  return createBlkDevice({ backend: await createBackend(backend, path) });
+}
+
+async function createBackend(name: BackendName, path: string): Promise<BlockBackend> {
+  switch (name) {
+    case 'null':
+      return createNullBackend({ capacitySectors: DISK_SIZE / VIRTIO_BLK_SECTOR_SIZE });
+    case 'memory':
+      return createMemoryBackend({ contents: DISK_SIZE });
+    case 'raw file':
+      return await openRawFileBackend({ path });
+  }
+}
