@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -27,9 +28,14 @@ interface Run {
   readonly stderr: string;
 }
 
-function start(...args: string[]): ChildProcess {
+/** Marks the processes of this file's runs: other tests have domains too. */
+const MARK = `VIRTLAB_TEST_RUN=${process.pid}-${Date.now()}`;
+
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+  const [name, value] = MARK.split('=');
   return spawn(process.execPath, ['--conditions=@virtlab/source', MAIN, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, [name!]: value, ...env },
   });
 }
 
@@ -41,7 +47,7 @@ async function finish(child: ChildProcess): Promise<Run> {
   return { code, ...text };
 }
 
-const virtlab = (...args: string[]): Promise<Run> => finish(start(...args));
+const virtlab = (...args: string[]): Promise<Run> => finish(start(args));
 
 /** Foreign programs that open what the demo leaves, and the Debian packages they come from. */
 const PEERS = { mdir: 'mtools', 'fsck.fat': 'dosfstools', tshark: 'tshark' } as const;
@@ -67,17 +73,20 @@ const MDIR = needs('mdir', 'mdir lists the files on the image that it leaves');
 const FSCK = needs('fsck.fat', 'fsck.fat finds nothing wrong with that image');
 const TSHARK = needs('tshark', 'tshark reads ARP, ICMP and UDP in the capture');
 
-/** Processes that run a domain of a launcher. */
+/** Processes of our runs that run a domain. */
 function domainProcesses(): string[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('packages/domain/src/node/main.ts');
-      } catch {
-        return false; // it ended meanwhile
-      }
-    });
+  const isOurs = (pid: string): boolean => {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+      return (
+        command.includes('/domain/src/node/main.ts') &&
+        readFileSync(`/proc/${pid}/environ`, 'utf8').includes(MARK)
+      );
+    } catch {
+      return false; // it ended meanwhile
+    }
+  };
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && isOurs(name));
 }
 
 describe.skipIf(!ffi.available)('virtlab demo', () => {
@@ -153,22 +162,22 @@ describe.skipIf(!ffi.available)('virtlab demo', () => {
     'shuts down in order on SIGINT: exit code 130, no process and no temporary file left',
     { timeout: 60_000 },
     async () => {
-      const before = new Set(readdirSync(tmpdir()).filter((name) => name.startsWith('virtlab-')));
-      const child = start('demo', '--seconds', '20');
+      const temporary = join(folder, 'tmp');
+      mkdirSync(temporary);
+      const child = start(['demo', '--seconds', '20'], { TMPDIR: temporary });
       const done = finish(child);
       await vi.waitUntil(() => domainProcesses().length === 3, { timeout: 30_000 });
+      expect(readdirSync(temporary)).toHaveLength(1);
       child.kill('SIGINT');
       const { code, stderr } = await done;
       expect({ code, stderr }).toEqual({ code: 130, stderr: 'virtlab: shutting down\n' });
       expect(domainProcesses()).toEqual([]);
-      expect(
-        readdirSync(tmpdir()).filter((name) => name.startsWith('virtlab-') && !before.has(name)),
-      ).toEqual([]);
+      expect(readdirSync(temporary)).toEqual([]);
     },
   );
 
   it('leaves no process behind when the launcher is killed', { timeout: 60_000 }, async () => {
-    const child = start('demo', '--seconds', '20', '--keep-image', join(folder, 'killed.img'));
+    const child = start(['demo', '--seconds', '20', '--keep-image', join(folder, 'killed.img')]);
     const done = finish(child);
     await vi.waitUntil(() => domainProcesses().length === 3, { timeout: 30_000 });
     child.kill('SIGKILL');
@@ -180,7 +189,7 @@ describe.skipIf(!ffi.available)('virtlab demo', () => {
     'says which domain died when one is killed, and ends with exit code 1',
     { timeout: 60_000 },
     async () => {
-      const child = start('demo', '--seconds', '20');
+      const child = start(['demo', '--seconds', '20']);
       const done = finish(child);
       const [, , guest] = await vi.waitUntil(
         () => (domainProcesses().length === 3 ? domainProcesses() : undefined),
@@ -227,10 +236,7 @@ describe('virtlab', () => {
   });
 
   it('without the FFI: exit code 3 and what that means', async () => {
-    const child = spawn(process.execPath, ['--conditions=@virtlab/source', MAIN, 'demo'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, VIRTLAB_NO_FFI: '1' },
-    });
+    const child = start(['demo'], { VIRTLAB_NO_FFI: '1' });
     const { code, stderr } = await finish(child);
     expect(stderr).toContain('Domains cannot be processes on this machine');
     expect(code).toBe(3);
