@@ -37,6 +37,8 @@ export interface BenchPlan {
   readonly roundCount: number;
   /** How long one run should take. */
   readonly runMs: number;
+  /** Leave out what is the same again with another backend. Default false. */
+  readonly isBrief?: boolean;
   /** Exists, empty, and is removed by whoever made it. */
   readonly folder: string;
   readonly onProgress: (line: string) => void;

@@ -18,13 +18,13 @@ export async function startLab(dom0: string, dom0Args: object, guest: string): P
   const machine = startMachine();
   try {
     const domain0 = await machine.startDomain(dom0, dom0Args);
-    const guests = new Map<DeviceBus, DomId>();
-    for (const bus of BUSES) {
+    const start = async (bus: DeviceBus): Promise<readonly [DeviceBus, DomId]> => {
       const request: Dom0Request = { bus, module: moduleUrl(guest).href };
       const domain = (await machine.request(domain0, request)) as DomId;
       await machine.untilUp(domain);
-      guests.set(bus, domain);
-    }
+      return [bus, domain];
+    };
+    const guests = new Map(await Promise.all(BUSES.map(start)));
     return {
       contender: (name, bus, request) => ({
         name,

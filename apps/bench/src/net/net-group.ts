@@ -16,7 +16,10 @@ export const NET_TEXT: GroupText = {
     '**memory**: all in one thread on the in-memory transport. **pci** and **xenbus**: the driver in a domU, card, switch and station in domain 0, each a process, with the default adaptive polling. Driver and device are the same code in all three; kicks and calls are those of the driver.',
     `**Peer**: the same frames with a length before each over a Unix socket (\`node:net\`) to another process that checks them alike, ${BATCH_COUNT} in a write, no switch.`,
   ],
-  findings: [],
+  findings: [
+    "Small frames are work for each frame: a ring entry, the switch's table, two short copies. The socket joins 32 of them into one copy through the kernel and takes them apart again; with frames of 64 bytes that is cheaper. With frames of 1500 bytes its two copies through the kernel cost more than all of that.",
+    'Between processes both sides work at the same time; a side that has work is awake and needs no doorbell, so kicks and calls are few.',
+  ],
 };
 
 const FRAME_SIZES = [64, 1500] as const;

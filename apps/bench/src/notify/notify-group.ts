@@ -15,13 +15,16 @@ export const NOTIFY_TEXT: GroupText = {
     '**Busy**: both sides look at their pending bits without sleeping; what an event channel itself costs. **Adaptive**: both on event loops that look for up to 50 µs before they sleep, the default. **Sleeping**: the loops sleep at once, so that each event is a system call and a wake-up.',
     '**Peers**: 4 bytes there and back over a Unix socket (`node:net`, another process), and a number over a `MessagePort` (a worker thread).',
   ],
-  findings: [],
+  findings: [
+    'Busy, a round trip is two sends of three atomics each (pending bit, selector, upcall) and two dispatches of as many, and the cache lines in between.',
+    "Sleeping, almost all of it is the kernel: an eventfd written, a process woken, its event loop entered, twice. Node's own socket takes the same way with a read more on each side. What is between is adaptive polling: it avoids a wake-up when the answer comes before the looking ends.",
+  ],
 };
 
 export async function runNotify(plan: BenchPlan): Promise<ComparisonReport[]> {
   await using machine = startMachine();
-  const adaptive = await startPair(machine, undefined);
-  const sleeping = await startPair(machine, { maxNs: 0 });
+  const pairs = await Promise.all([startPair(machine, undefined), startPair(machine, { maxNs: 0 })]);
+  const [adaptive, sleeping] = pairs;
   await using socket = await startSocketEcho(plan.folder);
   await using port = startPortEcho();
   const contenders = [
@@ -40,8 +43,8 @@ interface Pair {
 }
 
 async function startPair(machine: BenchMachine, polling: PollingOptions | undefined): Promise<Pair> {
-  const ponger = await machine.startDomain('notify/ping-domain', { polling });
-  const pinger = await machine.startDomain('notify/ping-domain', { polling });
+  const start = (): Promise<DomId> => machine.startDomain('notify/ping-domain', { polling });
+  const [ponger, pinger] = await Promise.all([start(), start()]);
   const port = (await ask(machine, pinger, { op: 'listen', remote: ponger })) as EvtchnPort;
   await ask(machine, ponger, { op: 'bind', remote: pinger, port });
   // The first event of each side has its peer's pages mapped, for which the loop must run.
