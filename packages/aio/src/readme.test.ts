@@ -1,13 +1,7 @@
-import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { runReadmeExampleAlone } from '@virtlab/readme-example';
 import { expect, it } from 'vitest';
 
-const ROOT = new URL('..', import.meta.url);
-
 it('the example of the README runs as it stands', () => {
-  const [, code] = /```ts\n([^]*?)```/.exec(readFileSync(new URL('README.md', ROOT), 'utf8'))!;
-  const flags = ['--conditions=@virtlab/source', '--input-type=module-typescript', '--eval', code!];
-  const { status, stderr } = spawnSync(process.execPath, flags, { cwd: ROOT, encoding: 'utf8' });
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
+  const run = runReadmeExampleAlone(new URL('../README.md', import.meta.url));
+  expect(run).toEqual({ status: 0, stdout: '', stderr: '' });
 });

@@ -1,11 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { domId } from '@virtlab/abi/brands';
 import { type EventTarget, type PortTableView, createEventChannels } from '@virtlab/event-channel';
 import { createPortTables, inProcessHypercalls } from '@virtlab/event-channel/hypervisor';
 import { memoryRegion } from '@virtlab/guest-memory';
+import { readmeExampleAndTest } from '@virtlab/readme-example';
 import { expect, it } from 'vitest';
-
-const code = (source: string): string => source.replaceAll(/\s+|,(?=\s*[})\]])/g, '');
 
 it('README: the usage example is the code of this test', async () => {
   // usage
@@ -53,10 +51,6 @@ it('README: the usage example is the code of this test', async () => {
 
   expect({ ran, events }).toEqual({ ran: 1, events: 1 });
 
-  const [, example] = /```ts\n([^]*?)```/.exec(
-    readFileSync(new URL('../README.md', import.meta.url), 'utf8'),
-  )!;
-  const source = readFileSync(new URL(import.meta.url), 'utf8');
-  const [, body] = /\/\/ usage\n([^]*?)\/\/ end of usage/.exec(source)!;
-  expect(code(example!.replaceAll(/^import .*;$/gm, ''))).toBe(code(body!));
+  const { readme, test } = readmeExampleAndTest(new URL('../README.md', import.meta.url), import.meta.url);
+  expect(readme).toBe(test);
 });

@@ -1,10 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { domId, grantHandle } from '@virtlab/abi/brands';
 import { createGrantMapper, createGrantTable } from '@virtlab/grant-table';
 import { memoryRegion } from '@virtlab/guest-memory';
+import { readmeExampleAndTest } from '@virtlab/readme-example';
 import { expect, it } from 'vitest';
-
-const code = (source: string): string => source.replaceAll(/\s+|,(?=\s*[})\]])/g, '');
 
 it('README: the usage example is the code of this test', () => {
   // usage
@@ -42,10 +40,6 @@ it('README: the usage example is the code of this test', () => {
     byte: 42,
     live: [],
   });
-  const [, example] = /```ts\n([^]*?)```/.exec(
-    readFileSync(new URL('../README.md', import.meta.url), 'utf8'),
-  )!;
-  const source = readFileSync(new URL(import.meta.url), 'utf8');
-  const [, body] = /\/\/ usage\n([^]*?)\/\/ end of usage/.exec(source)!;
-  expect(code(example!.replaceAll(/^import .*;$/gm, ''))).toBe(code(body!));
+  const { readme, test } = readmeExampleAndTest(new URL('../README.md', import.meta.url), import.meta.url);
+  expect(readme).toBe(test);
 });

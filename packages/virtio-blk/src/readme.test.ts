@@ -1,20 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
 import { expect, it } from 'vitest';
 import { createAioContext } from '@virtlab/aio';
 import { memoryRegion } from '@virtlab/guest-memory';
+import { runReadmeExample } from '@virtlab/readme-example';
 import { DeviceHost } from '@virtlab/virtio';
 import { createMemoryTransport } from '@virtlab/virtio/memory';
 import { createBlkDevice, createBlkDriver, createMemoryBackend } from './index.ts';
 
-const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-
-type AsyncCode = (...values: unknown[]) => Promise<void>;
-const AsyncFunction = (async () => {}).constructor as new (...parts: string[]) => AsyncCode;
-
 it('README: the usage works as it stands', async () => {
-  const code = stripTypeScriptTypes(/```ts\n([^]*?)```/.exec(README)![1]!);
-  const printed: unknown[][] = [];
   using aio = createAioContext();
   const scope = {
     DeviceHost,
@@ -24,9 +16,8 @@ it('README: the usage works as it stands', async () => {
     createMemoryBackend,
     createMemoryTransport,
     memoryRegion,
-    console: { log: (...values: unknown[]) => printed.push(values) },
   };
-  await new AsyncFunction(...Object.keys(scope), code)(...Object.values(scope));
+  const { printed } = await runReadmeExample(new URL('../README.md', import.meta.url), { scope });
   expect(printed).toEqual([
     ['disk-1', 2048, 'hello'],
     [true, 8],

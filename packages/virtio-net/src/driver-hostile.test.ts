@@ -10,12 +10,18 @@ import {
 } from '@virtlab/abi/virtio-net';
 import { VIRTIO_RING_F_EVENT_IDX } from '@virtlab/abi/virtio-ring';
 import { createSimulation } from '@virtlab/aio/simulated';
+import type { ScriptedTransport } from '@virtlab/virtio/testing';
 import type { NetDriver } from './driver-contract.ts';
 import type { NetDriverOptions } from './driver-options.ts';
 import { createNetDriver } from './driver.ts';
 import { type NetConfig, encodeConfig } from './protocol.ts';
 import { hex, mac, makeFrame } from './testing/frames.ts';
-import { ScriptedCard, type ScriptedCardOptions } from './testing/scripted-card.ts';
+import {
+  type ScriptedCardOptions,
+  createScriptedCard,
+  receiveBytes,
+  takeBuffer,
+} from './testing/scripted-card.ts';
 
 const BASIC = featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MTU);
 const MERGING = BASIC | featureBits(VIRTIO_NET_F_MRG_RXBUF);
@@ -24,7 +30,7 @@ const FRAME = makeFrame(mac(1), mac(2), 60);
 
 interface Scene {
   readonly driver: NetDriver;
-  readonly card: ScriptedCard;
+  readonly card: ScriptedTransport;
   readonly received: Uint8Array[];
   settle(): Promise<void>;
 }
@@ -42,14 +48,14 @@ function begin({
   memorySize,
   ...options
 }: Setup): {
-  card: ScriptedCard;
+  card: ScriptedTransport;
   driver: Promise<NetDriver>;
   settle(): Promise<void>;
   leaks(): readonly string[];
 } {
   const simulation = createSimulation({ seed: 1 });
   const aio = simulation.createContext('driver');
-  const card = new ScriptedCard({
+  const card = createScriptedCard({
     features,
     config: encodeConfig({ ...GOOD, ...fields }),
     ...(queueSizeMax !== undefined && { queueSizeMax }),
@@ -154,8 +160,8 @@ describe('what the device says of a receive buffer', () => {
     for (const features of [BASIC, MERGING]) {
       await withScript(
         async ({ driver, card, received, settle }) => {
-          card.receive(bytes, usedSize);
-          card.receive(packet(FRAME));
+          receiveBytes(card, bytes, usedSize);
+          receiveBytes(card, packet(FRAME));
           card.call(0);
           await settle();
           expect(driver.statistics).toMatchObject({ rxDropped: 1, rxFrames: 1, rxBytes: 60 });
@@ -170,8 +176,8 @@ describe('what the device says of a receive buffer', () => {
   it('§5.1.6.4.2 num_buffers is ignored without MRG_RXBUF', async () => {
     await withScript(
       async ({ card, received, settle }) => {
-        card.receive(packet(FRAME, { bufferCount: 77 }));
-        card.receive(packet(FRAME, { bufferCount: 0 }));
+        receiveBytes(card, packet(FRAME, { bufferCount: 77 }));
+        receiveBytes(card, packet(FRAME, { bufferCount: 0 }));
         card.call(0);
         await settle();
         expect(received.map(hex)).toEqual([hex(FRAME), hex(FRAME)]);
@@ -187,7 +193,7 @@ describe('what the device says of a receive buffer', () => {
     ['65,535', 0xffff, 'num_buffers 65535 with 16 buffers'],
   ])('§5.1.6.4 num_buffers that cannot be ends the driver: %s', async (_what, bufferCount, message) => {
     await withScript(async ({ driver, card, received, settle }) => {
-      card.receive(packet(FRAME, { bufferCount }));
+      receiveBytes(card, packet(FRAME, { bufferCount }));
       card.call(0);
       await settle();
       expect(driver.failure).toContain(message);
@@ -201,14 +207,14 @@ describe('what the device says of a receive buffer', () => {
       async ({ driver, card, received, settle }) => {
         const large = makeFrame(mac(1), mac(2), 300);
         const send = (overstated?: number): void => {
-          card.receive(packet(large.subarray(0, 116), { bufferCount: 3 }));
-          card.receive(large.subarray(116, 244), overstated);
-          card.receive(large.subarray(244));
+          receiveBytes(card, packet(large.subarray(0, 116), { bufferCount: 3 }));
+          receiveBytes(card, large.subarray(116, 244), overstated);
+          receiveBytes(card, large.subarray(244));
         };
         send();
         send(129);
-        card.receive(packet(large.subarray(0, 116), { bufferCount: 13 }));
-        for (let index = 1; index < 13; index += 1) card.receive(new Uint8Array(128));
+        receiveBytes(card, packet(large.subarray(0, 116), { bufferCount: 13 }));
+        for (let index = 1; index < 13; index += 1) receiveBytes(card, new Uint8Array(128));
         send();
         card.call(0);
         await settle();
@@ -222,8 +228,8 @@ describe('what the device says of a receive buffer', () => {
   it('is dropped and counted: one byte more than a small buffer has', async () => {
     await withScript(
       async ({ driver, card, received, settle }) => {
-        card.receive(packet(FRAME), 129);
-        card.receive(packet(makeFrame(mac(1), mac(2), 116)));
+        receiveBytes(card, packet(FRAME), 129);
+        receiveBytes(card, packet(makeFrame(mac(1), mac(2), 116)));
         card.call(0);
         await settle();
         expect(received.map(({ length }) => length)).toEqual([116]);
@@ -235,7 +241,7 @@ describe('what the device says of a receive buffer', () => {
 
   it('a frame is private memory: the device writes to the buffer in vain', async () => {
     await withScript(async ({ driver, card, settle }) => {
-      const { head, buffer } = card.take(0);
+      const { head, buffer } = takeBuffer(card, 0);
       buffer.set(packet(FRAME));
       const seen: string[] = [];
       driver.onFrame((frame) => {
@@ -265,7 +271,7 @@ describe('what the device says of a receive buffer', () => {
               if (isSent && driver.failure === undefined) driver.send(FRAME);
               driver.kick();
               if (card.available(ring) > 0) {
-                const taken = card.take(ring);
+                const taken = takeBuffer(card, ring);
                 if (ring === 0) taken.buffer.set(bytes.subarray(0, taken.buffer.length));
                 card.rings[ring]!.use(head < 0 ? taken.head : head, usedSize);
               }
@@ -301,7 +307,7 @@ describe('the ring of sent frames', () => {
     await withScript(async ({ driver, card, settle }) => {
       driver.send(FRAME);
       driver.kick();
-      const { head, buffer } = card.take(1);
+      const { head, buffer } = takeBuffer(card, 1);
       expect(hex(buffer)).toBe(`000000000000000000000000${hex(FRAME)}`);
       card.rings[1]!.use(head, 0xffff);
       await settle();
@@ -312,8 +318,8 @@ describe('the ring of sent frames', () => {
 
 describe('the end of the device', () => {
   it.each([
-    ['needs reset', (card: ScriptedCard) => card.needReset(), 'needs reset'],
-    ['is gone', (card: ScriptedCard) => card.vanish('unplugged'), 'unplugged'],
+    ['needs reset', (card: ScriptedTransport) => card.needReset(), 'needs reset'],
+    ['is gone', (card: ScriptedTransport) => card.vanish('unplugged'), 'unplugged'],
   ])('%s: who waits for room is told, sends throw ENODEV', async (_what, end, message) => {
     await withScript(async ({ driver, card, settle }) => {
       let writable = 0;

@@ -3,9 +3,9 @@ import { type AioContext, createAioContext } from '@virtlab/aio';
 import type { DoorbellPolicy } from '@virtlab/aio/simulated';
 import type { VirtioDevice } from '@virtlab/virtio';
 import { describeTransport, type TransportUnderTest } from '@virtlab/virtio/conformance';
+import { SimulatedLoops } from '@virtlab/virtio/testing';
 import type { CallMode } from './call-routing.ts';
 import { PciMachine, type PciMachineOptions } from './testing/pci-machine.ts';
-import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 interface Variant {
   readonly name: string;

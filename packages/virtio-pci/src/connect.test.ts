@@ -14,12 +14,12 @@ import {
 } from '@virtlab/abi/pci';
 import { VIRTIO_MSI_NO_VECTOR, VIRTIO_PCI_COMMON_CFG } from '@virtlab/abi/virtio-pci';
 import { TransportError, initializeDevice } from '@virtlab/virtio';
+import { SimulatedLoops } from '@virtlab/virtio/testing';
 import type { VirtioPciDriverTransport } from './driver-transport.ts';
 import type { AccessWidth } from './pci-function.ts';
 import { EchoDevice } from './testing/echo-device.ts';
 import { MSIX_CAPABILITY, NOTIFY_OFFSET } from './testing/function-fixture.ts';
 import { PciMachine, type PciMachineOptions } from './testing/pci-machine.ts';
-import { SimulatedLoops } from './testing/simulated-loops.ts';
 import { type Tampering, tamperedAccess } from './testing/tampered-access.ts';
 
 /** Where `assignBars` puts the largest BAR. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { initializeDevice } from '@virtlab/virtio';
+import { SimulatedLoops } from '@virtlab/virtio/testing';
 import { EchoDevice } from './testing/echo-device.ts';
 import { PciMachine, SLOT } from './testing/pci-machine.ts';
-import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 function machineWith(doorbells: boolean) {
   const loops = new SimulatedLoops(11);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { SimulatedLoops } from '@virtlab/virtio/testing';
 import { createInterruptController } from './interrupt-controller.ts';
-import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 function controllerWith(vectorCountMax: number) {
   const loops = new SimulatedLoops(3);

@@ -1,57 +1,35 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
 import { describe, expect, it } from 'vitest';
 import { createAioContext } from '@virtlab/aio';
 import { memoryRegion } from '@virtlab/guest-memory';
+import { readmeExample, runReadmeExample } from '@virtlab/readme-example';
 import { createBufferList } from '@virtlab/vring';
 import { DeviceHost, RING_FEATURES, initializeDevice, type VirtioDevice } from '@virtlab/virtio';
 import { describeDevice } from '@virtlab/virtio/conformance';
 import { createMemoryTransport } from '@virtlab/virtio/memory';
 import { createRngDevice, createRngDriver } from './index.ts';
 
-const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-const [usage, ownDevice] = README.matchAll(/```ts\n([^]*?)```/g).map(([, code]) => code!);
-
-type AsyncCode = (...values: unknown[]) => Promise<unknown>;
-const AsyncFunction = (async () => {}).constructor as new (...parts: string[]) => AsyncCode;
-
-/** Runs a snippet with these names in scope, and gives what `result` is at its end. */
-async function execute(
-  code: string,
-  scope: Readonly<Record<string, unknown>>,
-  result: string = 'undefined',
-): Promise<unknown> {
-  const script = new AsyncFunction(...Object.keys(scope), `${stripTypeScriptTypes(code)}\nreturn ${result};`);
-  return await script(...Object.values(scope));
-}
+const README = new URL('../README.md', import.meta.url);
+const OWN_DEVICE = '### Write your own device';
 
 async function ownDeviceOfReadme(): Promise<VirtioDevice> {
-  return (await execute(ownDevice!, { RING_FEATURES }, 'device')) as VirtioDevice;
+  const options = { heading: OWN_DEVICE, scope: { RING_FEATURES }, result: 'device' };
+  return (await runReadmeExample(README, options)).result as VirtioDevice;
 }
 
 describe('README', () => {
   it('the usage works as it stands', async () => {
-    const printed: unknown[][] = [];
-    const aio = createAioContext();
-    await execute(usage!, {
-      DeviceHost,
-      aio,
-      memoryRegion,
-      createMemoryTransport,
-      createRngDevice,
-      createRngDriver,
-      console: { log: (...values: unknown[]) => printed.push(values) },
-    });
+    using aio = createAioContext();
+    const scope = { DeviceHost, aio, memoryRegion, createMemoryTransport, createRngDevice, createRngDriver };
+    const { printed } = await runReadmeExample(README, { scope });
     expect(printed).toHaveLength(1);
     expect(printed[0]![0]).toBe(32);
     expect(String(printed[0]![1]).split(',')).toHaveLength(32);
     expect(aio.leaks()).toEqual([]);
-    aio[Symbol.dispose]();
   });
 
   it('a device of one’s own takes at most 20 lines', () => {
-    expect(ownDevice!.trimEnd().split('\n').length).toBeLessThanOrEqual(20);
+    expect(readmeExample(README, OWN_DEVICE).trimEnd().split('\n').length).toBeLessThanOrEqual(20);
   });
 });
 

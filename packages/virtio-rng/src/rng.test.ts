@@ -10,6 +10,7 @@ import {
   describeDevice,
   type TransportUnderTest,
 } from '@virtlab/virtio/conformance';
+import { runUntilDone } from '@virtlab/virtio/testing';
 import { FILL_SIZE_MAX, type RandomSource } from './random-source.ts';
 import { createRngDevice } from './rng-device.ts';
 import { createRngDriver, type RngDriver } from './rng-driver.ts';
@@ -41,42 +42,30 @@ for (const [name, source] of [
   });
 }
 
-async function run<T>(bench: TransportUnderTest, work: Promise<T>): Promise<T> {
-  const progress = { isDone: false };
-  const watch = async (): Promise<void> => {
-    await Promise.allSettled([work]);
-    progress.isDone = true;
-  };
-  void watch();
-  for (let round = 0; round < 500 && !progress.isDone; round += 1) await bench.settle();
-  expect(progress.isDone, 'finished while both sides were idle').toBe(true);
-  return await work;
-}
-
 async function withDriver(
   device: VirtioDevice,
   body: (driver: RngDriver, bench: TransportUnderTest) => Promise<void>,
 ): Promise<void> {
   const bench = createMemoryBench({ device, loops: new SimulatedLoops(1) });
-  const driver = await run(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
+  const driver = await runUntilDone(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
   await body(driver, bench);
-  await run(bench, driver.stop());
-  expect(await run(bench, bench.close())).toEqual([]);
+  await runUntilDone(bench, driver.stop());
+  expect(await runUntilDone(bench, bench.close())).toEqual([]);
 }
 
 describe('rng device and driver', () => {
   it.each([1, 511, 512, 4095, 4096])('§5.4.6 fills %i bytes with what the source gave', async (size) => {
     await withDriver(createRngDevice({ source: countingSource() }), async (driver, bench) => {
       const bytes = new Uint8Array(size + 1);
-      expect(await run(bench, driver.read(bytes.subarray(0, size)))).toBe(size);
+      expect(await runUntilDone(bench, driver.read(bytes.subarray(0, size)))).toBe(size);
       expect(bytes.every((byte, at) => byte === (at < size ? (at + 1) & 0xff : 0))).toBe(true);
     });
   });
 
   it('a read of more than a page gives a page, and one of nothing gives nothing', async () => {
     await withDriver(createRngDevice(), async (driver, bench) => {
-      expect(await run(bench, driver.read(new Uint8Array(4097)))).toBe(4096);
-      expect(await run(bench, driver.read(new Uint8Array(0)))).toBe(0);
+      expect(await runUntilDone(bench, driver.read(new Uint8Array(4097)))).toBe(4096);
+      expect(await runUntilDone(bench, driver.read(new Uint8Array(0)))).toBe(0);
       expect(bench.host.statistics[0]!.requests).toBe(1);
     });
   });
@@ -84,7 +73,7 @@ describe('rng device and driver', () => {
   it('any number of reads may wait at once', async () => {
     await withDriver(createRngDevice({ source: countingSource() }), async (driver, bench) => {
       const reads = Array.from({ length: 50 }, () => new Uint8Array(16));
-      const sizes = await run(bench, Promise.all(reads.map((bytes) => driver.read(bytes))));
+      const sizes = await runUntilDone(bench, Promise.all(reads.map((bytes) => driver.read(bytes))));
       expect(new Set(sizes)).toEqual(new Set([16]));
       const firsts = reads.map((bytes) => bytes[0]);
       expect(new Set(firsts).size).toBeGreaterThan(10);
@@ -93,7 +82,10 @@ describe('rng device and driver', () => {
 
   it('§5.4.6.1 device-readable bytes make the device need reset', async () => {
     const bench = createMemoryBench({ device: createRngDevice(), loops: new SimulatedLoops(1) });
-    const session = await run(bench, initializeDevice(bench.link, { aio: bench.driverAio, wanted: 0n }));
+    const session = await runUntilDone(
+      bench,
+      initializeDevice(bench.link, { aio: bench.driverAio, wanted: 0n }),
+    );
     const { dma } = bench.link;
     const buffers = createBufferList();
     const offset = dma.allocate(64);
@@ -105,14 +97,17 @@ describe('rng device and driver', () => {
     expect(bench.host.status & VIRTIO_CONFIG_S_NEEDS_RESET).not.toBe(0);
     expect(bench.host.violation?.section).toBe('5.4.6.1');
     expect(session.broken).toBeDefined();
-    await run(bench, session.stop());
+    await runUntilDone(bench, session.stop());
     dma.free(offset, 64);
-    expect(await run(bench, bench.close())).toEqual([]);
+    expect(await runUntilDone(bench, bench.close())).toEqual([]);
   });
 
   it('§5.4.6.2 a request with room for much gets a bounded part', async () => {
     const bench = createMemoryBench({ device: createRngDevice(), loops: new SimulatedLoops(1) });
-    const session = await run(bench, initializeDevice(bench.link, { aio: bench.driverAio, wanted: 0n }));
+    const session = await runUntilDone(
+      bench,
+      initializeDevice(bench.link, { aio: bench.driverAio, wanted: 0n }),
+    );
     const { dma } = bench.link;
     const size = FILL_SIZE_MAX * 3;
     const buffers = createBufferList();
@@ -123,9 +118,9 @@ describe('rng device and driver', () => {
     for (let round = 0; round < 10; round += 1) await bench.settle();
     expect(session.queues[0]!.popUsed()).toBe(5);
     expect(session.queues[0]!.usedSize).toBe(FILL_SIZE_MAX);
-    await run(bench, session.stop());
+    await runUntilDone(bench, session.stop());
     dma.free(offset, size);
-    expect(await run(bench, bench.close())).toEqual([]);
+    expect(await runUntilDone(bench, bench.close())).toEqual([]);
   });
 
   it('reads end with ENODEV when the device goes away, and afterwards', async () => {
@@ -136,7 +131,7 @@ describe('rng device and driver', () => {
     };
     await withDriver(createRngDevice({ source: silent }), async (driver, bench) => {
       const reads = Array.from({ length: 20 }, () => driver.read(new Uint8Array(8)));
-      const outcomes = await run(bench, Promise.allSettled(reads));
+      const outcomes = await runUntilDone(bench, Promise.allSettled(reads));
       const reasons = outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason : undefined));
       expect(reasons.every((reason) => reason instanceof TransportError && reason.code === 'ENODEV')).toBe(
         true,
@@ -147,23 +142,23 @@ describe('rng device and driver', () => {
 
   it('reads end with ENODEV when the driver is stopped', async () => {
     const bench = createMemoryBench({ device: createRngDevice(), loops: new SimulatedLoops(1) });
-    const driver = await run(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
+    const driver = await runUntilDone(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
     const read = driver.read(new Uint8Array(8));
     const stopping = driver.stop();
     await expect(driver.read(new Uint8Array(8))).rejects.toMatchObject({ code: 'ENODEV' });
-    await expect(run(bench, read)).rejects.toMatchObject({ code: 'ENODEV' });
-    await run(bench, stopping);
-    expect(await run(bench, bench.close())).toEqual([]);
+    await expect(runUntilDone(bench, read)).rejects.toMatchObject({ code: 'ENODEV' });
+    await runUntilDone(bench, stopping);
+    expect(await runUntilDone(bench, bench.close())).toEqual([]);
   });
 
   it('reads end with ENODEV when no buffer can be lent', async () => {
     const dma = new HostileDmaMapper({ shareMax: 0 });
     const lent = { memory: dma.memory, dma, deviceMemory: dma.deviceMemory, leaks: () => dma.leaks() };
     const bench = createMemoryBench({ device: createRngDevice(), lent, loops: new SimulatedLoops(1) });
-    const driver = await run(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
+    const driver = await runUntilDone(bench, createRngDriver(bench.link, { aio: bench.driverAio }));
     await expect(driver.read(new Uint8Array(8))).rejects.toMatchObject({ code: 'ENODEV' });
-    await run(bench, driver.stop());
-    expect(await run(bench, bench.close())).toEqual([]);
+    await runUntilDone(bench, driver.stop());
+    expect(await runUntilDone(bench, bench.close())).toEqual([]);
   });
 
   it('runs over the loop of the platform', async () => {

@@ -8,7 +8,7 @@ import {
 } from '@virtlab/vring';
 import { CallService } from './call-service.ts';
 import { identityMemory } from './conformance/memory-bench.ts';
-import { SimulatedLoops } from './conformance/simulated-loops.ts';
+import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 interface Watched {
   readonly driver: DriverQueue;

@@ -19,9 +19,10 @@ export {
   identityMemory,
   type LentMemory,
   type LoopPair,
+  type MemoryBench,
   type MemoryBenchOptions,
 } from './conformance/memory-bench.ts';
-export { SimulatedLoops } from './conformance/simulated-loops.ts';
+export { SimulatedLoops } from './testing/simulated-loops.ts';
 export type { DeviceBench, DeviceSetup } from './conformance/device-contract.ts';
 export type { TransportSetup, TransportUnderTest } from './conformance/transport-under-test.ts';
 

@@ -12,7 +12,7 @@ import {
 } from './conformance/raw-driver.ts';
 import type { DeviceTransport, VirtioDevice } from './contract.ts';
 import { DeviceHost, type DeviceViolation } from './device-host.ts';
-import { SimulatedLoops } from './conformance/simulated-loops.ts';
+import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 const NEEDS_RESET = 0x40;
 

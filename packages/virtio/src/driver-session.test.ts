@@ -11,7 +11,7 @@ import { EchoClient } from './conformance/echo-client.ts';
 import { createMemoryBench, identityMemory, type LentMemory } from './conformance/memory-bench.ts';
 import { DEFERRED_QUEUE, ECHO_QUEUE, ProbeDevice } from './conformance/probe-device.ts';
 import { STATUS_DRIVER_OK } from './conformance/raw-driver.ts';
-import { SimulatedLoops } from './conformance/simulated-loops.ts';
+import { SimulatedLoops } from './testing/simulated-loops.ts';
 import type { DriverLink, DriverTransport } from './contract.ts';
 import { initializeDevice } from './initialize-device.ts';
 

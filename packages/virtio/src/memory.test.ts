@@ -5,7 +5,7 @@ import { describeDevice, describeTransport } from './conformance.ts';
 import { EchoClient } from './conformance/echo-client.ts';
 import { createMemoryBench, type LentMemory, type LoopPair } from './conformance/memory-bench.ts';
 import { ECHO_QUEUE, ProbeDevice } from './conformance/probe-device.ts';
-import { SimulatedLoops } from './conformance/simulated-loops.ts';
+import { SimulatedLoops } from './testing/simulated-loops.ts';
 import type { DoorbellPolicy } from './doorbell.ts';
 import { initializeDevice } from './initialize-device.ts';
 
@@ -86,7 +86,7 @@ describe('memory transport', () => {
     const device = new ProbeDevice();
     const loops = new SimulatedLoops(1);
     const bench = createMemoryBench({ device, loops });
-    await bench.removeDevice!();
+    await bench.removeDevice();
     await loops.settle();
     const reasons: string[] = [];
     bench.link.transport.onGone((reason) => reasons.push(reason));

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { createBufferList, createDeviceQueue, createDriverQueue, type DriverQueue } from '@virtlab/vring';
 import { identityMemory } from './conformance/memory-bench.ts';
 import { ECHO_QUEUE, ProbeDevice, RECEIVE_QUEUE } from './conformance/probe-device.ts';
-import { SimulatedLoops } from './conformance/simulated-loops.ts';
+import { SimulatedLoops } from './testing/simulated-loops.ts';
 import { Activation } from './activation.ts';
 import { QueueService } from './queue-service.ts';
 

@@ -36,4 +36,9 @@ export const NODE_PACKAGES: ReadonlySet<string> = new Set(['@virtlab/linux']);
 /** The one package that may import the FFI. */
 export const FFI_IMPORTERS: Readonly<Record<string, string>> = { koffi: '@virtlab/linux' };
 /** What tests may import without it being a dependency of the package. */
-export const TEST_IMPORTS: ReadonlySet<string> = new Set(['vitest', 'fast-check', '@fast-check/vitest']);
+export const TEST_IMPORTS: ReadonlySet<string> = new Set([
+  'vitest',
+  'fast-check',
+  '@fast-check/vitest',
+  '@virtlab/readme-example',
+]);

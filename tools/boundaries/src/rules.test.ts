@@ -50,6 +50,12 @@ describe('layer check', () => {
     expect(checkWorkspace([user])).toEqual([expect.stringContaining('not among the dependencies')]);
   });
 
+  it.each(['vitest', '@virtlab/readme-example'])('accepts %s in tests only', (name) => {
+    const at = (path: string) => checkWorkspace([pkg('a', 'ring', { sources: source(path, name) })]);
+    expect(at('packages/a/src/x.test.ts')).toEqual([]);
+    expect(at('packages/a/src/x.ts')).toEqual([expect.stringContaining('not among the dependencies')]);
+  });
+
   it('refuses a dependency without a project reference and the reverse', () => {
     const abi = pkg('abi', 'abi');
     const sources = source('packages/a/src/a.ts', '@virtlab/abi/virtio');

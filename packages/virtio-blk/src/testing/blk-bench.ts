@@ -2,15 +2,16 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
 import { CountingDeviceMemory, HostileDmaMapper } from '@virtlab/guest-memory/testing';
 import {
-  DeviceHost,
+  type DeviceHost,
   type DeviceViolation,
   type DriverLink,
   type DriverSession,
   type VirtioDevice,
   initializeDevice,
 } from '@virtlab/virtio';
-import { type DoorbellPolicy, type MemoryTransport, createMemoryTransport } from '@virtlab/virtio/memory';
-import { type TestLoop, createTestLoop, runUntilDone } from './loop.ts';
+import { type MemoryBench, createMemoryBench } from '@virtlab/virtio/conformance';
+import type { DoorbellPolicy } from '@virtlab/virtio/memory';
+import { SimulatedLoops, runUntil } from '@virtlab/virtio/testing';
 
 export interface BlkBenchOptions {
   readonly device: VirtioDevice;
@@ -21,9 +22,6 @@ export interface BlkBenchOptions {
   readonly polling?: boolean;
 }
 
-/** Far beyond what anything here needs; reached only by what will never happen. */
-const ROUNDS_MAX = 2000;
-
 /** A device on the memory transport, both sides simulated, with memory that is copied when lent and keeps books. */
 export class BlkBench {
   readonly dma: HostileDmaMapper;
@@ -31,35 +29,36 @@ export class BlkBench {
   readonly host: DeviceHost;
   readonly link: DriverLink;
   readonly violations: DeviceViolation[] = [];
-  readonly #transport: MemoryTransport;
-  readonly #loop: TestLoop;
-  readonly #deviceMemory: CountingDeviceMemory;
+  readonly #machine: MemoryBench;
+  readonly #loops: SimulatedLoops;
 
   constructor({ device, dma, doorbells = 'calm', seed = 1, polling = false }: BlkBenchOptions) {
-    this.dma = dma ?? new HostileDmaMapper({ memorySize: 2 << 20 });
-    this.#deviceMemory = new CountingDeviceMemory(this.dma.deviceMemory);
-    this.#loop = createTestLoop(seed);
-    this.aio = this.#loop.aio;
-    this.host = new DeviceHost({
+    const lent = dma ?? new HostileDmaMapper({ memorySize: 2 << 20 });
+    const deviceMemory = new CountingDeviceMemory(lent.deviceMemory);
+    this.dma = lent;
+    this.#loops = new SimulatedLoops(seed);
+    this.aio = this.#loops.driverAio;
+    this.#machine = createMemoryBench({
       device,
-      aio: this.#loop.deviceAio,
-      polling,
-      onViolation: (report) => this.violations.push(report),
-      onError: (error) => {
-        throw error;
+      loops: this.#loops,
+      lent: {
+        memory: lent.memory,
+        dma: lent,
+        deviceMemory,
+        leaks: () => [...lent.leaks(), ...deviceMemory.leaks()],
       },
-    });
-    this.#transport = createMemoryTransport({
-      host: this.host,
-      driverAio: this.aio,
-      deviceAio: this.#loop.deviceAio,
-      memory: this.dma.memory,
-      dma: this.dma,
-      deviceMemory: this.#deviceMemory,
       doorbells,
       seed,
+      hostOptions: {
+        polling,
+        onViolation: (report) => this.violations.push(report),
+        onError: (error) => {
+          throw error;
+        },
+      },
     });
-    this.link = this.#transport.link;
+    this.host = this.#machine.host;
+    this.link = this.#machine.link;
   }
 
   async initialize(wanted: FeatureBits): Promise<DriverSession> {
@@ -67,26 +66,25 @@ export class BlkBench {
   }
 
   async settle(): Promise<void> {
-    await this.#loop.settle();
+    await this.#loops.settle();
   }
 
   async advance(timeoutMs: number): Promise<void> {
-    await this.#loop.advance(timeoutMs);
+    await this.#loops.simulation.advance(timeoutMs);
   }
 
   async until(what: string, condition: () => boolean): Promise<void> {
-    for (let round = 0; round < ROUNDS_MAX && !condition(); round += 1) await this.settle();
-    if (!condition()) throw new Error(`everything is idle and still not: ${what}`);
+    await runUntil(this, what, condition);
   }
 
-  /** Awaits `work` while the loop runs. */
+  /** Awaits `work` while the loops run. */
   async run<T>(work: Promise<T>): Promise<T> {
-    return await runUntilDone(this.#loop, work);
+    return await this.#loops.run(work);
   }
 
-  /** Ends once the device has stopped touching memory; the loop is the caller's to run. */
+  /** Ends once the device has stopped touching memory; the loops are the caller's to run. */
   async removeDevice(reason: string): Promise<void> {
-    await this.#transport.removeDevice(reason);
+    await this.#machine.removeDevice(reason);
   }
 
   /** Ends both sides. Throws if anything is still held. */
@@ -97,17 +95,6 @@ export class BlkBench {
 
   /** Ends both sides; what is still held. */
   async close(): Promise<readonly string[]> {
-    await this.run(this.#transport.close());
-    this.host[Symbol.dispose]();
-    const { deviceAio } = this.#loop;
-    const leaks = [
-      ...this.dma.leaks(),
-      ...this.#deviceMemory.leaks(),
-      ...this.aio.leaks(),
-      ...deviceAio.leaks(),
-    ];
-    this.aio[Symbol.dispose]();
-    deviceAio[Symbol.dispose]();
-    return leaks;
+    return await this.run(this.#machine.close());
   }
 }

@@ -11,6 +11,7 @@ import {
   initializeDevice,
 } from '@virtlab/virtio';
 import { type DoorbellPolicy, type MemoryTransport, createMemoryTransport } from '@virtlab/virtio/memory';
+import { runUntil, runUntilDone } from '@virtlab/virtio/testing';
 
 export interface NetBenchOptions {
   readonly doorbells?: DoorbellPolicy;
@@ -36,8 +37,6 @@ export interface GuestBench {
 
 /** Longer than the slowest doorbell. */
 const SETTLE_MS = 25;
-/** Far beyond what anything here needs; reached only by what will never happen. */
-const ROUNDS_MAX = 2000;
 
 /** Guests of one host, each in a loop of its own, on one virtual clock in an order that the seed decides. */
 export class NetBench {
@@ -96,21 +95,12 @@ export class NetBench {
   }
 
   async until(what: string, condition: () => boolean): Promise<void> {
-    for (let round = 0; round < ROUNDS_MAX && !condition(); round += 1) await this.settle();
-    if (!condition()) throw new Error(`everything is idle and still not: ${what}`);
+    await runUntil(this, what, condition);
   }
 
   /** Awaits `work` while the loops run. */
   async run<T>(work: Promise<T>): Promise<T> {
-    const progress = { isDone: false };
-    const outcome = Promise.allSettled([work]).then(([settled]) => {
-      progress.isDone = true;
-      return settled;
-    });
-    await this.until('the operation has ended', () => progress.isDone);
-    const settled = await outcome;
-    if (settled.status === 'rejected') throw settled.reason;
-    return settled.value;
+    return await runUntilDone(this, work);
   }
 
   /** Ends all guests; what is still held. */

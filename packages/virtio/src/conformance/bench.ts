@@ -5,31 +5,9 @@ import type { DriverLink, DriverTransport } from '../contract.ts';
 import type { DeviceHost } from '../device-host.ts';
 import type { DriverSession } from '../driver-session.ts';
 import { initializeDevice } from '../initialize-device.ts';
+import { runUntil, runUntilDone } from '../testing/run-until.ts';
 import { PROBE_FEATURES, ProbeDevice } from './probe-device.ts';
 import type { TransportSetup, TransportUnderTest } from './transport-under-test.ts';
-
-/** Far beyond what any exchange of these suites needs; reached only by something that will never happen. */
-const SETTLE_ROUNDS_MAX = 2000;
-
-type Settling = Pick<TransportUnderTest, 'settle'>;
-
-/** Awaits `work` while letting both sides run. Fails when everything is idle and it still did not finish. */
-export async function runUntilDone<T>(machine: Settling, work: Promise<T>): Promise<T> {
-  const progress = { isDone: false };
-  const watch = async (): Promise<void> => {
-    await Promise.allSettled([work]);
-    progress.isDone = true;
-  };
-  void watch();
-  for (let round = 0; round < SETTLE_ROUNDS_MAX && !progress.isDone; round += 1) await machine.settle();
-  if (!progress.isDone) throw new Error('The operation did not finish although both sides are idle');
-  return await work;
-}
-
-export async function runUntil(machine: Settling, what: string, condition: () => boolean): Promise<void> {
-  for (let round = 0; round < SETTLE_ROUNDS_MAX && !condition(); round += 1) await machine.settle();
-  if (!condition()) throw new Error(`Both sides are idle and still not: ${what}`);
-}
 
 /** A connected probe device, and the moves that most tests are made of. */
 export class Bench {

@@ -8,10 +8,10 @@ import type { DeviceHost } from '../device-host.ts';
 import type { DriverSession } from '../driver-session.ts';
 import { RING_FEATURES, featureNumbers } from '../features.ts';
 import { initializeDevice } from '../initialize-device.ts';
-import { runUntilDone } from './bench.ts';
 import { POISON } from './echo-client.ts';
 import { createMemoryBench } from './memory-bench.ts';
-import { SimulatedLoops } from './simulated-loops.ts';
+import { runUntilDone } from '../testing/run-until.ts';
+import { SimulatedLoops } from '../testing/simulated-loops.ts';
 
 /** A device, its host and a driver's side, connected. */
 export interface DeviceBench {

@@ -39,6 +39,11 @@ export interface MemoryBenchOptions {
   readonly hostOptions?: Partial<DeviceHostOptions>;
 }
 
+/** A device on the memory transport. */
+export interface MemoryBench extends TransportUnderTest {
+  removeDevice(reason?: string): Promise<void>;
+}
+
 const MEMORY_SIZE = 4 << 20;
 /** Device addresses then differ from offsets, and the low words of some wrap. */
 const BASE_ADDRESS = 0x1_ffe0_0000n;
@@ -62,7 +67,7 @@ export function identityMemory(): LentMemory {
 }
 
 /** A device on the memory transport, over the given loops. `close` disposes the loops too. */
-export function createMemoryBench(options: MemoryBenchOptions): TransportUnderTest {
+export function createMemoryBench(options: MemoryBenchOptions): MemoryBench {
   const { loops, device } = options;
   const { driverAio, deviceAio } = loops;
   const lent = options.lent ?? identityMemory();
@@ -83,7 +88,7 @@ export function createMemoryBench(options: MemoryBenchOptions): TransportUnderTe
     driverAio,
     host,
     settle: () => loops.settle(),
-    removeDevice: () => machine.removeDevice(),
+    removeDevice: (reason) => machine.removeDevice(reason),
     close: async () => {
       await machine.close();
       host[Symbol.dispose]();
