@@ -1,10 +1,12 @@
+import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { IdentityDmaMapper } from '@virtlab/guest-memory';
 import { type DriverLink, TransportError } from '@virtlab/virtio';
 import { assignBars, connectVirtioPci, enumeratePci } from '@virtlab/virtio-pci';
 import { connectVirtioXenbus } from '@virtlab/virtio-xenbus';
-import { frontendsPath } from '@virtlab/xenbus';
+import { frontendsPath, isMissing } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
 import type { Domain } from './domain.ts';
+import { DomainError } from './errors.ts';
 import { type HvmPlatform, createHvmPlatform } from './hvm-platform.ts';
 
 /** How a domain finds its virtio devices. */
@@ -19,34 +21,89 @@ export interface DeviceLinks extends AsyncDisposable {
 
 /** Where the firmware of a small x86 machine puts the memory of PCI devices. */
 const PCI_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
-const XENBUS_KIND = 'virtio';
+
+export interface ConnectDevicesOptions {
+  /**
+   * For each step and each control operation: of a transport, and over PCI for a trapped access, which stops the domain for
+   * as long. Default 5000.
+   */
+  readonly timeoutMs?: number;
+}
 
 /**
  * Connects every virtio device of this domain. What comes back is the same for both buses: the only place where a domain's
- * code knows its transport. Rejects with `TransportError` or `DomainError`.
+ * code knows its transport. Rejects with `TransportError` or `DomainError`; nothing is held then.
  */
-export async function connectDevices(domain: Domain, store: Xenstore, bus: DeviceBus): Promise<DeviceLinks> {
-  return bus === 'pci' ? await connectPciDevices(domain) : await connectXenbusDevices(domain, store);
+export async function connectDevices(
+  domain: Domain,
+  store: Xenstore,
+  bus: DeviceBus,
+  options: ConnectDevicesOptions = {},
+): Promise<DeviceLinks> {
+  return bus === 'pci'
+    ? await connectPciDevices(domain, options)
+    : await connectXenbusDevices(domain, store, options);
 }
 
-async function connectPciDevices(domain: Domain): Promise<DeviceLinks> {
-  const platform = await createHvmPlatform(domain);
+async function connectPciDevices(domain: Domain, { timeoutMs }: ConnectDevicesOptions): Promise<DeviceLinks> {
+  const platform = await createHvmPlatform(
+    domain,
+    timeoutMs === undefined ? {} : { trapTimeoutMs: timeoutMs },
+  );
   const { access, interrupts, kicks } = platform;
-  assignBars(access, PCI_WINDOW);
+  const { ram, pages, aio } = domain;
   const links: DriverLink[] = [];
-  for (const { bdf } of enumeratePci(access)) {
-    const dma = new IdentityDmaMapper(domain.ram, { pages: domain.pages });
-    links.push(await connectVirtioPci({ access, bdf, interrupts, kicks, dma, aio: domain.aio }));
+  try {
+    assignBars(access, PCI_WINDOW);
+    for (const { bdf } of enumeratePci(access)) {
+      const dma = new IdentityDmaMapper(ram, { pages });
+      const resetTimeout = timeoutMs === undefined ? {} : { resetTimeoutMs: timeoutMs };
+      links.push(await connectVirtioPci({ access, bdf, interrupts, kicks, dma, aio, ...resetTimeout }));
+    }
+    requireAnswered(domain, platform);
+    return new Links(links, platform);
+  } catch (error) {
+    await new Links(links, platform)[Symbol.asyncDispose]();
+    throw error;
   }
-  return new Links(links, platform);
 }
 
-async function connectXenbusDevices(domain: Domain, store: Xenstore): Promise<DeviceLinks> {
-  const directory = frontendsPath(domain.id, XENBUS_KIND);
+/** Slots that nobody answered for look empty. */
+function requireAnswered({ id }: Domain, { statistics }: HvmPlatform): void {
+  if (statistics.unansweredCount === 0) return;
+  throw new DomainError('ENODEV', `The device model of domain ${id} does not answer`);
+}
+
+async function connectXenbusDevices(
+  domain: Domain,
+  store: Xenstore,
+  options: ConnectDevicesOptions,
+): Promise<DeviceLinks> {
+  const directory = frontendsPath(domain.id, VIRTIO_XENBUS_KIND);
   const { events, grants, ram, pages, aio } = domain;
-  const connect = (index: string): Promise<DriverLink> =>
-    connectVirtioXenbus({ store, path: `${directory}/${index}`, events, grants, memory: ram, pages, aio });
-  return new Links(await Promise.all((await store.directory(directory)).map(connect)), undefined);
+  const connect = (index: string): Promise<DriverLink> => {
+    const path = `${directory}/${index}`;
+    return connectVirtioXenbus({ store, path, events, grants, memory: ram, pages, aio, ...options });
+  };
+  const outcomes = await Promise.allSettled((await listDevices(store, directory)).map(connect));
+  const links = new Links(
+    outcomes.flatMap((each) => (each.status === 'fulfilled' ? each.value : [])),
+    undefined,
+  );
+  const failed = outcomes.find((each) => each.status === 'rejected');
+  if (failed === undefined) return links;
+  await links[Symbol.asyncDispose]();
+  throw failed.reason;
+}
+
+/** A domain without such a directory has no devices. */
+async function listDevices(store: Xenstore, directory: string): Promise<readonly string[]> {
+  try {
+    return await store.directory(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw new TransportError('EIO', `Cannot list ${directory}`, { cause: error });
+  }
 }
 
 class Links implements DeviceLinks {

@@ -48,11 +48,17 @@ export interface DeviceModelServer extends AsyncDisposable {
   removeDevice(slot: number): Promise<void>;
 }
 
+/** Rejects with `HypercallError`: EINVAL for a domain that is not HVM, EEXIST when it has a device model, ESRCH. */
 export async function createDeviceModel(own: Domain, domain: DomId): Promise<DeviceModelServer> {
   const foreign = await own.mapDomain(domain);
   const server = new HvmDeviceModel(own, domain, foreign);
-  await own.connection.serveTraps(domain, () => void server.poll());
-  return server;
+  try {
+    await own.connection.serveTraps(domain, () => void server.poll());
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 interface PluggedDevice {

@@ -1,3 +1,4 @@
+import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import type { DeviceHost, VirtioDevice } from '@virtlab/virtio';
 import { type VirtioBackends, watchVirtioBackends } from '@virtlab/virtio-xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
@@ -6,7 +7,6 @@ import type { Guest, Toolstack } from './toolstack.ts';
 
 /** PCI slots below this one are for the platform. */
 const FIRST_SLOT = 3;
-const XENBUS_KIND = 'virtio';
 
 /**
  * Gives guests their virtio devices, served in this domain: on the PCI bus of an HVM guest's device model, below a xenbus
@@ -17,7 +17,7 @@ export interface DeviceServer extends AsyncDisposable {
   plug(guest: Guest, index: number, device: VirtioDevice, name: string): Promise<void>;
   /** Surprise removal. */
   unplug(guest: Guest, index: number): Promise<void>;
-  /** The model in front of the device; over xenbus only once its backend runs. */
+  /** The model in front of the device, while its guest lives; over xenbus only once its backend runs. */
   hostOf(guest: Guest, index: number): DeviceHost | undefined;
   /** Resolves once no backend is left of guests that are gone. */
   idle(): Promise<void>;
@@ -40,6 +40,10 @@ export async function createDeviceServer(
     createDevice: ({ frontendDomain, index }) => promised.get(key(frontendDomain, index))?.device,
     onHost: (host, { frontendDomain, index }) => void hosts.set(key(frontendDomain, index), host),
   });
+  const goneWatch = own.connection.onDomainGone((domain) => {
+    for (const map of [promised, hosts])
+      for (const at of map.keys()) if (at.startsWith(`${domain}/`)) map.delete(at);
+  });
   return {
     plug: async (guest, index, device, name) => {
       const at = key(guest.domain, index);
@@ -48,16 +52,17 @@ export async function createDeviceServer(
         return;
       }
       promised.set(at, { device, name });
-      await toolstack.attachXenbusDevice(guest, XENBUS_KIND, index);
+      await toolstack.attachXenbusDevice(guest, VIRTIO_XENBUS_KIND, index);
     },
     unplug: async (guest, index) => {
       if (guest.deviceModel !== undefined) await guest.deviceModel.removeDevice(FIRST_SLOT + index);
-      else await toolstack.detachXenbusDevice(guest, XENBUS_KIND, index);
+      else await toolstack.detachXenbusDevice(guest, VIRTIO_XENBUS_KIND, index);
       hosts.delete(key(guest.domain, index));
     },
     hostOf: (guest, index) => hosts.get(key(guest.domain, index)),
     idle: () => backends.idle(),
     [Symbol.asyncDispose]: async () => {
+      goneWatch[Symbol.dispose]();
       await backends[Symbol.asyncDispose]();
       promised.clear();
       hosts.clear();

@@ -17,7 +17,9 @@ import {
 import { type MemoryRegion, PageAllocator } from '@virtlab/guest-memory';
 import {
   type ForeignDomain,
+  HypercallError,
   type HypervisorConnection,
+  type MapAccess,
   PAGE_SIZE,
   type ShutdownReason,
   XEN_PAGES,
@@ -41,7 +43,10 @@ export interface Domain extends AsyncDisposable {
   readonly grantMapper: GrantMapper;
   /** The port is the platform's own, open as long as the domain lives: no leak. */
   keepPort(port: EvtchnPort): void;
-  /** Maps a peer's pages: `memory` once it granted us something, or if we are privileged. */
+  /**
+   * Maps a peer's pages: `memory` once it granted us something, or if we are privileged. Rejects with `HypercallError`, ESRCH
+   * when the peer is gone.
+   */
   mapDomain(domain: DomId): Promise<ForeignDomain>;
   /** Runs what is pending now, for code that waits without the loop; answers whether there was anything. */
   poll(): boolean;
@@ -95,7 +100,7 @@ class BootedDomain implements Domain {
       hypercalls: eventHypercalls(connection),
       peers: {
         target: (peer) => this.#targets.get(peer),
-        connect: async (peer) => this.#target(await connection.mapDomain(peer, 'events')),
+        connect: async (peer) => this.#target(await this.#map(peer, 'events')),
       },
     });
     const reservedCount = GNTTAB_NR_RESERVED_ENTRIES;
@@ -117,7 +122,7 @@ class BootedDomain implements Domain {
   }
 
   async mapDomain(domain: DomId): Promise<ForeignDomain> {
-    const foreign = await this.connection.mapDomain(domain, 'memory');
+    const foreign = await this.#map(domain, 'memory');
     const { xen, ram } = foreign.memory;
     if (ram !== undefined && !this.#tables.has(domain)) this.#tables.set(domain, grantTableOf({ xen, ram }));
     this.#target(foreign);
@@ -176,6 +181,13 @@ class BootedDomain implements Domain {
   #wakeSelf(): void {
     this.#selfUpcall ??= this.aio.createBottomHalf(() => void this.#runUpcalls());
     this.#selfUpcall.schedule();
+  }
+
+  /** A domain that ended between the answer and here would never be reported as gone: what is kept of it would stay. */
+  async #map(domain: DomId, access: MapAccess): Promise<ForeignDomain> {
+    const foreign = await this.connection.mapDomain(domain, access);
+    if (this.connection.foreign(domain, access) !== undefined) return foreign;
+    throw new HypercallError('ESRCH', 'map_domain', `Domain ${domain} ended`);
   }
 
   #target(foreign: ForeignDomain): EventTarget {

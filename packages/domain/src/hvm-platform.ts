@@ -8,9 +8,12 @@ import {
 import { PCI_VENDOR_ID } from '@virtlab/abi/pci';
 import { domId } from '@virtlab/abi/brands';
 import {
+  DEVICE_MODEL_ALIVE,
   DEVICE_MODEL_DOMAIN_SHIFT,
   DEVICE_MODEL_NONE,
+  DEVICE_MODEL_STATE_MASK,
   type ForeignDomain,
+  HypercallError,
   IoreqSlot,
   POSTED_BIT_COUNT,
   PostedBits,
@@ -32,8 +35,8 @@ export const MSI_ADDRESS = 0xfee0_0000;
 export const HOTPLUG_VECTOR: number = POSTED_BIT_COUNT - 1;
 /** The last doorbell says that the ioreq slot holds an access. */
 export const IOREQ_DOORBELL: number = POSTED_BIT_COUNT - 1;
-/** A trap that nobody answers for so long reads all ones, as a bus that times out. */
-const TRAP_TIMEOUT_MS = 5000;
+/** How long a trap waits for its answer unless told otherwise. */
+const TRAP_TIMEOUT_MS_DEFAULT = 5000;
 
 /** What an HVM domain drives PCI with: accesses that trap to its device model, posted interrupts, doorbells. */
 export interface HvmPlatform extends Disposable {
@@ -47,12 +50,31 @@ export interface HvmPlatform extends Disposable {
   };
 }
 
-/** Rejects with `DomainError` ENODEV when the domain has no device model. */
-export async function createHvmPlatform(domain: Domain): Promise<HvmPlatform> {
+export interface HvmPlatformOptions {
+  /**
+   * How long a trapped access stops this domain at most. One that nobody answered reads all ones, as on a bus that times out,
+   * and so does every later one until that answer has come. Default 5000.
+   */
+  readonly trapTimeoutMs?: number;
+}
+
+/** Rejects with `DomainError` ENODEV when the domain has no device model, or a dead one. */
+export async function createHvmPlatform(
+  domain: Domain,
+  { trapTimeoutMs = TRAP_TIMEOUT_MS_DEFAULT }: HvmPlatformOptions = {},
+): Promise<HvmPlatform> {
   const word = Atomics.load(domain.connection.memory.xen.i32, XEN_PAGES.deviceModelState / 4);
-  if (word === DEVICE_MODEL_NONE) throw new DomainError('ENODEV', `Domain ${domain.id} has no device model`);
-  const server = await domain.connection.mapDomain(domId(word >>> DEVICE_MODEL_DOMAIN_SHIFT), 'events');
-  return new Platform(domain, server);
+  const state = word & DEVICE_MODEL_STATE_MASK;
+  if (state === DEVICE_MODEL_NONE) throw new DomainError('ENODEV', `Domain ${domain.id} has no device model`);
+  const died = `The device model of domain ${domain.id} died`;
+  if (state !== DEVICE_MODEL_ALIVE) throw new DomainError('ENODEV', died);
+  try {
+    const server = await domain.connection.mapDomain(domId(word >>> DEVICE_MODEL_DOMAIN_SHIFT), 'events');
+    return new Platform(domain, server, trapTimeoutMs);
+  } catch (error) {
+    if (!(error instanceof HypercallError)) throw error;
+    throw new DomainError('ENODEV', died, { cause: error });
+  }
 }
 
 class Platform implements HvmPlatform, PciAccess, KickPath {
@@ -64,15 +86,19 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
   readonly #slot: IoreqSlot;
   readonly #doorbells: PostedBits;
   readonly #table: Uint32Array;
-  readonly #upcall: Disposable;
+  readonly #trapTimeoutMs: number;
+  readonly #registrations: readonly Disposable[];
+  /** The slot holds an access that was not answered in time. */
+  #isOverdue = false;
   readonly #removalWatches = new Set<{ readonly bdf: number; readonly onRemoved: () => void }>();
   #trapCount = 0;
   #unansweredCount = 0;
 
-  constructor(domain: Domain, server: ForeignDomain) {
+  constructor(domain: Domain, server: ForeignDomain, trapTimeoutMs: number) {
     const { xen } = domain.connection.memory;
     this.#domain = domain;
     this.#server = server;
+    this.#trapTimeoutMs = trapTimeoutMs;
     this.#slot = new IoreqSlot(xen, XEN_PAGES.ioreq, 0);
     this.#doorbells = new PostedBits(xen, XEN_PAGES.postedDoorbells);
     this.#table = xen.u32.subarray(
@@ -81,8 +107,10 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
     );
     this.interrupts = new PostedInterruptController(new PostedBits(xen, XEN_PAGES.postedVectors));
     this.interrupts.onVector(HOTPLUG_VECTOR, () => this.#lookForRemovals());
-    this.#upcall = domain.addUpcall(() => this.interrupts.poll());
-    domain.connection.onDomainGone((gone) => gone === server.domain && this.#lookForRemovals());
+    this.#registrations = [
+      domain.addUpcall(() => this.interrupts.poll()),
+      domain.connection.onDomainGone((gone) => gone === server.domain && this.#lookForRemovals()),
+    ];
   }
 
   get statistics(): HvmPlatform['statistics'] {
@@ -129,7 +157,7 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
   }
 
   [Symbol.dispose](): void {
-    this.#upcall[Symbol.dispose]();
+    for (const registration of this.#registrations) registration[Symbol.dispose]();
     this.#removalWatches.clear();
   }
 
@@ -142,19 +170,30 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
     value: number,
   ): number {
     this.#trapCount += 1;
-    this.#slot.submit(type, direction, low, high, width, value);
-    this.#doorbells.post(IOREQ_DOORBELL);
-    const answered = this.#domain.connection.trap(
-      this.#domain.aio,
-      this.#server,
-      () => this.#slot.isAnswered(),
-      TRAP_TIMEOUT_MS,
-    );
     const mask = width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
-    if (answered) return (this.#slot.takeResponse() & mask) >>> 0;
+    if (this.#requireSlot()) {
+      this.#slot.submit(type, direction, low, high, width, value);
+      this.#doorbells.post(IOREQ_DOORBELL);
+      const { connection, aio } = this.#domain;
+      const isAnswered = (): boolean => this.#slot.isAnswered();
+      if (connection.trap(aio, this.#server, isAnswered, this.#trapTimeoutMs))
+        return (this.#slot.takeResponse() & mask) >>> 0;
+      this.#isOverdue = true;
+    }
     this.#unansweredCount += 1;
-    this.#slot.abandon();
     return mask;
+  }
+
+  /**
+   * An access that was not answered in time keeps the slot: its answer may still come, and would be taken for that of another
+   * access. That its device model is dead is seen the same way, and for ever.
+   */
+  #requireSlot(): boolean {
+    if (!this.#isOverdue) return true;
+    if (!this.#slot.isAnswered()) return false;
+    this.#slot.takeResponse();
+    this.#isOverdue = false;
+    return true;
   }
 
   #lookForRemovals(): void {

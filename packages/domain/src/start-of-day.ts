@@ -1,4 +1,4 @@
-import { type DomId, type GrantRef, grantRef } from '@virtlab/abi/brands';
+import { type DomId, type GrantRef, domId, grantRef } from '@virtlab/abi/brands';
 import { GNTTAB_RESERVED_XENSTORE } from '@virtlab/abi/grant-table';
 import { seedGrant } from '@virtlab/grant-table';
 import { type ForeignDomain, PAGE_SIZE, grantTableOf } from '@virtlab/hypervisor';
@@ -7,6 +7,9 @@ import type { Domain } from './domain.ts';
 
 /** The reference under which every domain grants its ring to the domain of xenstored (xen/grant_table.h). */
 export const XENSTORE_GRANT: GrantRef = grantRef(GNTTAB_RESERVED_XENSTORE);
+
+/** xenstored runs in domain 0. */
+const XENSTORED_DOMAIN: DomId = domId(0);
 
 /** The frame of the xenstore ring: the last of RAM, which no page allocator hands out. */
 export function xenstoreFrameOf(ramSize: number): number {
@@ -23,13 +26,24 @@ export function seedXenstoreGrant(guest: ForeignDomain, xenstored: DomId): void 
   seedGrant(grantTableOf({ xen, ram }), XENSTORE_GRANT, xenstored, xenstoreFrameOf(ram.size));
 }
 
-/** A domain's own xenstore connection, over its ring. */
+/**
+ * A domain's own xenstore connection, over its ring. It is lost, and every request fails with `EIO`, when the domain of xenstored
+ * dies.
+ */
 export function connectOwnXenstore(domain: Domain): Xenstore {
-  const { xenstoreFrame, xenstorePort } = domain.connection.startInfo;
+  const { connection, events, ram } = domain;
+  const { xenstoreFrame, xenstorePort } = connection.startInfo;
   if (xenstorePort === 0) throw new TypeError(`Domain ${domain.id} was started without a xenstore port`);
-  const page = { u8: domain.ram.u8, u32: domain.ram.u32, byteOffset: xenstoreFrame * PAGE_SIZE };
-  const ring = connectRing(page, () => void domain.events.send(xenstorePort));
+  const page = { u8: ram.u8, u32: ram.u32, byteOffset: xenstoreFrame * PAGE_SIZE };
+  const ring = connectRing(page, () => void events.send(xenstorePort));
   domain.keepPort(xenstorePort);
-  domain.events.onEvent(xenstorePort, () => ring.onEvent());
-  return new XenstoreClient(ring.stream);
+  events.onEvent(xenstorePort, () => ring.onEvent());
+  const store = new XenstoreClient(ring.stream);
+  const goneWatch = connection.onDomainGone((gone) => {
+    if (gone === XENSTORED_DOMAIN) ring.stream.close();
+  });
+  void store.closed.then(() => goneWatch[Symbol.dispose]());
+  // Only the end of a domain that is mapped is reported, and it may have come already.
+  connection.mapDomain(XENSTORED_DOMAIN, 'events').catch(() => ring.stream.close());
+  return store;
 }

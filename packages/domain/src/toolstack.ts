@@ -1,10 +1,11 @@
 import type { DomId } from '@virtlab/abi/brands';
-import type { DomainProgram, DomainType } from '@virtlab/hypervisor';
-import { createDevice, removeDevice } from '@virtlab/xenbus';
-import type { Xenstore } from '@virtlab/xenstore';
+import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
+import { XENBUS_DIR_ERROR } from '@virtlab/abi/xenbus';
+import { type DomainProgram, type DomainType, HypercallError } from '@virtlab/hypervisor';
+import { backendsPath, createDevice, domainPath, isLost, isMissing, removeDevice } from '@virtlab/xenbus';
+import { type Xenstore, XenstoreError } from '@virtlab/xenstore';
 import { type DeviceModelServer, createDeviceModel } from './device-model.ts';
 import type { Domain } from './domain.ts';
-import { DomainError } from './errors.ts';
 import { seedXenstoreGrant, xenstoreFrameOf } from './start-of-day.ts';
 
 export interface GuestConfig {
@@ -32,6 +33,7 @@ export interface Toolstack {
   detachXenbusDevice(guest: Guest, kind: string, index: number): Promise<void>;
   /** Asks the domain to power off (`control/shutdown`), waits, and destroys it if it does not. True if it went by itself. */
   shutdownGuest(guest: Guest, timeoutMs: number): Promise<boolean>;
+  /** Whatever state it is in, dead ones included: afterwards nothing is left of it in xenstore and in this domain. */
   destroyGuest(guest: Guest): Promise<void>;
 }
 
@@ -69,7 +71,7 @@ class Libxl implements Toolstack {
       };
       return { domain, name, deviceModel, start };
     } catch (error) {
-      await own.connection.call('domain_destroy', domain).catch(() => {}); // it may have gone with what failed
+      await this.#takeDown(domain);
       throw error;
     }
   }
@@ -109,23 +111,36 @@ class Libxl implements Toolstack {
 
   async destroyGuest(guest: Guest): Promise<void> {
     await guest.deviceModel?.[Symbol.asyncDispose]();
-    const info = await this.#own.connection.call('domain_info');
-    if (info.some(({ domain }) => domain === guest.domain)) {
-      await this.#own.connection.call('domain_destroy', guest.domain);
-    }
-    if (await this.#store.isDomainIntroduced(guest.domain)) await this.#store.release(guest.domain);
-    for (const path of [
-      `/local/domain/${guest.domain}`,
-      `/vm/${vmUuid(guest.domain)}`,
-      this.#backendsOf(guest),
-    ]) {
-      if (await this.#store.exists(path)) await this.#store.rm(path);
-    }
-    await this.#own.connection.unmapDomain(guest.domain);
+    await this.#takeDown(guest.domain);
   }
 
-  #backendsOf(guest: Guest): string {
-    return `/local/domain/${this.#own.id}/backend/virtio/${guest.domain}`;
+  /** The domain may die by itself between any two steps: what is gone already is not missed. */
+  async #takeDown(domain: DomId): Promise<void> {
+    const own = this.#own;
+    const store = this.#store;
+    await ignoring(['ESRCH'], own.connection.call('domain_destroy', domain));
+    if (await store.isDomainIntroduced(domain)) await ignoring(['ENOENT'], store.release(domain));
+    const [home, backends] = [domainPath(own.id), backendsPath(own.id, VIRTIO_XENBUS_KIND)];
+    const errors = `${home}/${XENBUS_DIR_ERROR}/${backends.slice(home.length + 1)}`;
+    const nodes = [
+      domainPath(domain),
+      `/vm/${vmUuid(domain)}`,
+      `${backends}/${domain}`,
+      `${errors}/${domain}`,
+    ];
+    for (const path of nodes) await ignoring(['ENOENT'], store.rm(path));
+    for (const path of [backends, errors]) await this.#removeIfEmpty(path, home);
+    await own.connection.unmapDomain(domain);
+  }
+
+  /** And those above it, up to `home` (libxl__xs_path_cleanup). */
+  async #removeIfEmpty(path: string, home: string): Promise<void> {
+    if (path === home) return;
+    await this.#store.transaction(async (tx) => {
+      if ((await tx.exists(path)) && (await tx.directory(path)).length === 0) await tx.rm(path);
+    });
+    if (!(await this.#store.exists(path)))
+      await this.#removeIfEmpty(path.slice(0, path.lastIndexOf('/')), home);
   }
 
   /** Resolves when the domain is gone (true) or the time is over (false). */
@@ -194,14 +209,25 @@ export async function onShutdownRequest(
   domain: DomId,
   onShutdown: () => void,
 ): Promise<AsyncDisposable> {
-  const path = `/local/domain/${domain}/control/shutdown`;
-  const watch = await store.watch(path, () => {
-    store.readText(path).then(
-      (value) => value === 'poweroff' && onShutdown(),
-      (error: unknown) => {
-        throw new DomainError('EIO', `Cannot read ${path}`, { cause: error });
-      },
-    );
-  });
+  const path = `${domainPath(domain)}/control/shutdown`;
+  const look = async (): Promise<void> => {
+    try {
+      if ((await store.readText(path)) === 'poweroff') onShutdown();
+    } catch (error) {
+      // The toolstack is taking us down, or xenstored died: there is nobody to obey.
+      if (!isMissing(error) && !isLost(error)) throw error;
+    }
+  };
+  const watch = await store.watch(path, () => void look());
   return { [Symbol.asyncDispose]: () => watch.close() };
+}
+
+/** Waits for an operation that may find its work done: these errors say so. */
+async function ignoring(codes: readonly string[], operation: Promise<unknown>): Promise<void> {
+  try {
+    await operation;
+  } catch (error) {
+    const isKnown = error instanceof HypercallError || error instanceof XenstoreError;
+    if (!isKnown || !codes.includes(error.code)) throw error;
+  }
 }

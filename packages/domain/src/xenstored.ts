@@ -31,7 +31,9 @@ export async function startXenstored(own: Domain): Promise<XenstoredService> {
 
   /** VIRQ_DOM_EXC says only that some domain ended: find out which, as xenstored's domain_cleanup does. */
   async function releaseDead(): Promise<void> {
-    const alive = new Set((await own.connection.call('domain_info')).map((info) => info.domain));
+    const info = await own.connection.call('domain_info').catch(() => undefined);
+    if (info === undefined) return; // this domain itself is ending
+    const alive = new Set(info.map((each) => each.domain));
     for (const domain of [...introduced].filter((each) => !alive.has(each))) {
       introduced.delete(domain);
       daemon.server.releaseDomain(domain);
@@ -60,7 +62,8 @@ async function attachRing(
   const { ram } = foreign.memory;
   if (handle < 0 || ram === undefined) return undefined;
   const byteOffset = own.grantMapper.frame * PAGE_SIZE;
-  const local = await own.events.bindInterdomain(domain, port);
+  const local = await bindOrUnmap(own, domain, port, handle as GrantHandle);
+  if (local === undefined) return undefined;
   return {
     page: { u8: ram.u8, u32: ram.u32, byteOffset },
     kick: () => void own.events.send(local),
@@ -70,4 +73,18 @@ async function attachRing(
       own.events.close(local).catch(() => {}); // the domain's end closed it already
     },
   };
+}
+
+/** Undefined when the domain's port does not wait for us, or the domain died meanwhile: then nobody would release it. */
+async function bindOrUnmap(
+  own: Domain,
+  domain: DomId,
+  port: EvtchnPort,
+  handle: GrantHandle,
+): Promise<EvtchnPort | undefined> {
+  const local = await own.events.bindInterdomain(domain, port).catch(() => undefined);
+  if (local !== undefined && own.connection.foreign(domain, 'memory') !== undefined) return local;
+  own.grantMapper.unmap(handle);
+  if (local !== undefined) await own.events.close(local);
+  return undefined;
 }

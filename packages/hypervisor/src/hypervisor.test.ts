@@ -1,6 +1,7 @@
 import { domId } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
 import { GTF_permit_access, GTF_reading, GTF_writing } from '@virtlab/abi/grant-table';
+import { createPrng } from '@virtlab/aio';
 import { describe, expect, it } from 'vitest';
 import type { HypervisorConnection } from './connection.ts';
 import { XEN_PAGES } from './domain-memory.ts';
@@ -10,6 +11,25 @@ import { type LocalMachine, createLocalMachine } from './local.ts';
 const RAM_SIZE = 1 << 20;
 const NO_PROGRAM = { module: 'none', args: null };
 const NO_START_INFO = { xenstoreFrame: 0, xenstorePort: 0 as const };
+
+const OPERATIONS = [
+  'alloc_unbound',
+  'bind_interdomain',
+  'bind_virq',
+  'bind_ipi',
+  'evtchn_close',
+  'evtchn_status',
+  'domain_create',
+  'domain_unpause',
+  'domain_destroy',
+  'domain_shutdown',
+  'domain_info',
+  'map_domain',
+  'unmap_domain',
+  'ioreq_server_create',
+  'console_write',
+  'toString',
+];
 
 interface Rig {
   readonly machine: LocalMachine;
@@ -41,6 +61,16 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
     return 'no error';
   } catch (error) {
     return error instanceof HypercallError ? error.code : String(error);
+  }
+}
+
+/** `done`, or the name of what was thrown. */
+function attempt(run: () => unknown): string {
+  try {
+    run();
+    return 'done';
+  } catch (error) {
+    return error instanceof Error ? error.name : String(error);
   }
 }
 
@@ -98,6 +128,57 @@ describe('domain table', () => {
     expect(await codeOf(call('constructor'))).toBe('ENOSYS');
     expect(await codeOf(call('__proto__'))).toBe('ENOSYS');
     expect((await dom0.call('domain_info')).length).toBe(1);
+  });
+
+  it('answers arguments of any form with a result or a HypercallError, whoever asks', async () => {
+    const seed = Date.now() % 2 ** 32;
+    const prng = createPrng(seed);
+    const { machine, add } = rig();
+    const dom0 = await add('dom0');
+    await add('u', 'hvm');
+    const values: readonly unknown[] = [
+      0,
+      1,
+      2,
+      3,
+      7,
+      -1,
+      0.5,
+      NaN,
+      2 ** 32,
+      2 ** 53,
+      32_752,
+      4n,
+      '',
+      'memory',
+      'events',
+      'poweroff',
+      '__proto__',
+      null,
+      undefined,
+      true,
+      [],
+      {},
+      new Map(),
+      new Uint8Array(8),
+      { module: 'm', args: {} },
+      { module: 7 },
+      { name: 'x', type: 'hvm', ramSize: RAM_SIZE },
+      { name: 'x', type: 'pv', ramSize: Infinity },
+      { xenstoreFrame: 1, xenstorePort: 1 },
+      { xenstoreFrame: NaN, xenstorePort: -1 },
+    ];
+    const pick = <T>(from: readonly T[]): T => from[prng.below(from.length)]!;
+    for (let call = 0; call < 5000; call += 1) {
+      const callers = machine.hypervisor.domains();
+      const args = Array.from({ length: prng.below(4) }, () => pick(values));
+      const op = pick(OPERATIONS);
+      const outcome = attempt(() => machine.hypervisor.hypercall(pick(callers).domain, op, args));
+      expect(outcome, `seed ${seed}, call ${call}: ${op}`).toMatch(/^(done|HypercallError)$/);
+      for (const { domain } of callers.slice(8))
+        machine.hypervisor.destroyDomain(domain, 'poweroff', 'enough');
+    }
+    expect((await dom0.call('domain_info'))[0]).toMatchObject({ domain: 0, name: 'dom0' });
   });
 
   it('reports what a domain writes to its console', async () => {

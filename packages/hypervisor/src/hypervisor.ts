@@ -78,12 +78,13 @@ export class Hypervisor {
 
   /**
    * Makes a paused domain; the first one is domain 0 and privileged. Domain ids are never used twice in a machine's life:
-   * peers may still hold the pages of a dead domain.
+   * peers may still hold the pages of a dead domain. Throws `RangeError` for a RAM size that no domain can have, and
+   * `HypercallError` ENOMEM when this machine cannot give it.
    */
   createDomain(config: DomainConfig): DomId {
     checkRamSize(config.ramSize);
     const id = domId(this.#nextDomain);
-    const resources = this.#options.createResources(config);
+    const resources = this.#createResources(config);
     this.#nextDomain += 1;
     const { memory } = resources;
     const target: EventTarget = {
@@ -109,6 +110,15 @@ export class Hypervisor {
       portCount: XEN_PAGES.portCount,
     });
     return id;
+  }
+
+  #createResources(config: DomainConfig): DomainResources {
+    try {
+      return this.#options.createResources(config);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new HypercallError('ENOMEM', 'domain_create', `${config.ramSize} bytes of RAM: ${why}`);
+    }
   }
 
   /** Starts a paused domain. Throws `HypercallError` ESRCH, or EINVAL if it is not paused. */

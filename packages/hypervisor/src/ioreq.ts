@@ -76,11 +76,6 @@ export class IoreqSlot {
     return data;
   }
 
-  /** Domain side: gives up on a device model that died. */
-  abandon(): void {
-    Atomics.store(this.#region.u8, this.#state, STATE_IOREQ_NONE);
-  }
-
   /** Device model side: takes a submitted access into `into`; false if there is none, or one of a form we do not serve. */
   take(into: TrappedAccess): boolean {
     const { u32, u8 } = this.#region;

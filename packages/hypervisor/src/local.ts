@@ -34,7 +34,7 @@ export interface LocalMachine {
 
 export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
   const resources = new Map<DomainResources, LocalDoorbell>();
-  const trapServers = new Map<DomId, () => void>();
+  const trapServers: TrapServers = new Map();
   const connections = new Map<DomId, LocalConnection>();
   const hypervisor = new Hypervisor({
     createResources: (config: DomainConfig) => {
@@ -77,6 +77,9 @@ export function createLocalMachine(options: LocalMachineOptions): LocalMachine {
   };
 }
 
+/** By the domain that traps. */
+type TrapServers = Map<DomId, { readonly server: DomId; readonly serve: () => void }>;
+
 /** Rings may come before the domain listens: they are kept. */
 class LocalDoorbell {
   #ring: (() => void) | undefined;
@@ -103,7 +106,7 @@ class LocalConnection implements HypervisorConnection {
   readonly startInfo: StartInfo;
   readonly #hypervisor: Hypervisor;
   readonly #doorbell: LocalDoorbell;
-  readonly #trapServers: Map<DomId, () => void>;
+  readonly #trapServers: TrapServers;
   readonly #foreign = new Map<string, ForeignDomain>();
   readonly #goneHandlers = new Set<(domain: DomId) => void>();
   readonly #goneSubscription: Disposable;
@@ -116,7 +119,7 @@ class LocalConnection implements HypervisorConnection {
     domain: DomId,
     resources: DomainResources,
     doorbell: LocalDoorbell,
-    trapServers: Map<DomId, () => void>,
+    trapServers: TrapServers,
     start: { readonly program: DomainProgram; readonly startInfo: StartInfo },
   ) {
     this.#hypervisor = hypervisor;
@@ -141,7 +144,9 @@ class LocalConnection implements HypervisorConnection {
     const held = this.foreign(domain, access);
     if (held !== undefined) return held;
     await this.call('map_domain', domain, access);
-    const { memory, ring } = this.#hypervisor.resourcesOf(domain)!;
+    const resources = this.#hypervisor.resourcesOf(domain);
+    if (resources === undefined) throw new HypercallError('ESRCH', 'map_domain', `Domain ${domain} ended`);
+    const { memory, ring } = resources;
     const foreign: ForeignDomain = {
       domain,
       memory: access === 'memory' ? memory : { xen: memory.xen, ram: undefined },
@@ -179,11 +184,12 @@ class LocalConnection implements HypervisorConnection {
 
   async serveTraps(domain: DomId, serve: () => void): Promise<void> {
     await this.call('ioreq_server_create', domain);
-    this.#trapServers.set(domain, serve);
+    this.#trapServers.set(domain, { server: this.domain, serve });
   }
 
   trap(_aio: AioContext, _deviceModel: ForeignDomain, done: () => boolean): boolean {
-    this.#trapServers.get(this.domain)?.();
+    const model = this.#trapServers.get(this.domain);
+    if (model !== undefined && this.#hypervisor.resourcesOf(model.server) !== undefined) model.serve();
     return done();
   }
 

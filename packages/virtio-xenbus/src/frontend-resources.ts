@@ -89,8 +89,11 @@ export class FrontendResources {
     const { device, states, dma, aio, timeoutMs } = this.#options;
     const lifeline = new Lifeline(aio, timeoutMs);
     this.#isReleased = true;
-    await attempt(() => lifeline.run('Closing', () => device.switchState(XenbusState.Closing)));
-    await attempt(() => lifeline.run('The backend', () => states.until(hasLetGo)));
+    const isTold = await attempt(() =>
+      lifeline.run('Closing', () => device.switchState(XenbusState.Closing)),
+    );
+    // Without xenstore neither end hears of the other.
+    if (isTold) await attempt(() => lifeline.run('The backend', () => states.until(hasLetGo)));
     await attempt(() =>
       lifeline.run('Closed', () => device.switchState(XenbusState.Closed, ownKeys(queueCount))),
     );
@@ -137,13 +140,15 @@ function hasLetGo(state: XenbusState): boolean {
   );
 }
 
-/** Runs a step of the way out, whatever the world outside does to it. */
-async function attempt(step: () => Promise<unknown>): Promise<void> {
+/** Runs a step of the way out, whatever the world outside does to it; answers whether it could be done. */
+async function attempt(step: () => Promise<unknown>): Promise<boolean> {
   try {
     await step();
+    return true;
   } catch (error) {
     const isOutside =
       error instanceof TransportError || error instanceof XenstoreError || error instanceof EventChannelError;
     if (!isOutside) throw error;
+    return false;
   }
 }

@@ -49,6 +49,7 @@ export async function createLocalSystem(
     },
     onDomainEnd: (domain, reason, detail) => {
       contexts.get(domain)?.[Symbol.dispose](); // its loop dies with it, as a process would
+      if (reason === 'crash') contexts.delete(domain); // and with what its code, which we cannot kill, still does
       ended.push(`${domain} ${reason}: ${detail}`);
     },
   });

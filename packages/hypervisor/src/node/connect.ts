@@ -184,7 +184,13 @@ class ProcessConnection implements HypervisorConnection {
           }
         },
       });
-      this.#stream.send([FRAME_CALL, id, op, ...args]);
+      try {
+        this.#stream.send([FRAME_CALL, id, op, ...args]);
+      } catch (error) {
+        this.#pending.delete(id);
+        const code = error instanceof RangeError ? 'E2BIG' : 'EAGAIN'; // the hypervisor is behind, or about to be gone
+        reject(new HypercallError(code, op, error instanceof Error ? error.message : String(error)));
+      }
     });
   }
 
@@ -254,7 +260,13 @@ class ProcessConnection implements HypervisorConnection {
     } catch (error) {
       answer = [error instanceof Error ? error.message : String(error), null];
     }
-    if (this.#closed === undefined) this.#stream.send([FRAME_ANSWER, id, ...answer]);
+    if (this.#closed !== undefined) return;
+    try {
+      this.#stream.send([FRAME_ANSWER, id, ...answer]);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.#stream.send([FRAME_ANSWER, id, `The answer is too large: ${error.message}`, null]);
+    }
   }
 
   #onEnd(reason: string): void {

@@ -4,6 +4,7 @@ import { Packr, Unpackr } from 'msgpackr';
 /** Largest message; a peer that announces a larger one is cut off. */
 export const MESSAGE_SIZE_MAX: number = 1 << 20;
 const LENGTH_SIZE = 4;
+const BUFFER_SIZE_MIN = 4096;
 
 const packr = new Packr({ useRecords: false });
 const unpackr = new Unpackr({ useRecords: false });
@@ -22,14 +23,17 @@ export class MessageStream {
   readonly #stream: UnixStream;
   readonly #handler: MessageHandler;
   readonly #fds: number[] = [];
-  #pending: Uint8Array = new Uint8Array(0);
+  /** What has not made a message yet, from `#from` to `#to`. */
+  #buffer: Uint8Array = new Uint8Array(BUFFER_SIZE_MIN);
+  #from = 0;
+  #to = 0;
   #ended = false;
 
   constructor(stream: UnixStream, handler: MessageHandler) {
     this.#stream = stream;
     this.#handler = handler;
     stream.onClose(({ by, error }) =>
-      this.#end(error?.message ?? (by === 'peer' ? 'The peer closed' : 'Closed')),
+      this.#end(error?.message ?? (by === 'peer' ? this.#howPeerClosed() : 'Closed')),
     );
     stream.onData((bytes, fds) => {
       this.#fds.push(...fds);
@@ -58,21 +62,44 @@ export class MessageStream {
   }
 
   #receive(bytes: Uint8Array): void {
-    this.#pending = this.#pending.length === 0 ? bytes : concat(this.#pending, bytes);
-    while (!this.#ended && this.#pending.length >= LENGTH_SIZE) {
-      const size = new DataView(this.#pending.buffer, this.#pending.byteOffset).getUint32(0, true);
+    this.#append(bytes);
+    while (!this.#ended && this.#to - this.#from >= LENGTH_SIZE) {
+      const size = new DataView(this.#buffer.buffer).getUint32(this.#from, true);
       if (size > MESSAGE_SIZE_MAX) return this.#fail(`A message of ${size} bytes was announced`);
-      if (this.#pending.length < LENGTH_SIZE + size) return;
-      const body = this.#pending.subarray(LENGTH_SIZE, LENGTH_SIZE + size);
-      this.#pending = this.#pending.subarray(LENGTH_SIZE + size);
+      const start = this.#from + LENGTH_SIZE;
+      if (this.#to < start + size) return;
+      this.#from = start + size;
       let message: unknown;
       try {
-        message = unpackr.unpack(body);
+        message = unpackr.unpack(this.#buffer.slice(start, start + size));
       } catch (error) {
         return this.#fail(`A message is not MessagePack: ${String(error)}`);
       }
       this.#handler.onMessage(message, this.#fds);
     }
+  }
+
+  /** Moves what is held to the front, and doubles the room when there is too little: a byte is moved a few times at most. */
+  #append(bytes: Uint8Array): void {
+    const held = this.#to - this.#from;
+    if (this.#to + bytes.length > this.#buffer.length) {
+      const isRoomy = held + bytes.length <= this.#buffer.length / 2;
+      const size = isRoomy ? this.#buffer.length : 2 * Math.max(this.#buffer.length, held + bytes.length);
+      const next = isRoomy ? this.#buffer : new Uint8Array(size);
+      next.set(this.#buffer.subarray(this.#from, this.#to));
+      this.#buffer = next;
+      this.#from = 0;
+      this.#to = held;
+    }
+    this.#buffer.set(bytes, this.#to);
+    this.#to += bytes.length;
+  }
+
+  #howPeerClosed(): string {
+    const missing = this.#to - this.#from;
+    return missing === 0
+      ? 'The peer closed'
+      : `The peer closed in the middle of a message, ${missing} bytes into it`;
   }
 
   #fail(reason: string): void {
@@ -86,11 +113,4 @@ export class MessageStream {
     for (const fd of this.#fds.splice(0)) closeFd(fd);
     this.#handler.onEnd(reason);
   }
-}
-
-function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }

@@ -9,7 +9,7 @@ import { Hypervisor } from '../hypervisor.ts';
 import { DomainSession } from './domain-session.ts';
 import { type SharedResources, createSharedResources } from './shared-resources.ts';
 
-/** Between a domain's announced end and the end of its process. */
+/** From the end of a domain that leaves by itself to the end of its process. */
 const EXIT_GRACE_MS = 2000;
 
 export interface ProcessMachineOptions {
@@ -31,8 +31,8 @@ export interface ProcessMachine {
 interface DomainProcess {
   readonly child: ChildProcess;
   readonly session: DomainSession;
-  readonly exited: Promise<unknown>;
-  announced: boolean;
+  /** It hung up, or the machine is switched off: it ends by itself. One that is destroyed is not asked. */
+  isLeaving: boolean;
 }
 
 export function createProcessMachine(options: ProcessMachineOptions): ProcessMachine {
@@ -46,32 +46,33 @@ export function createProcessMachine(options: ProcessMachineOptions): ProcessMac
     onDomainEnd: (domain, reason, detail) => {
       const held = processes.get(domain);
       processes.delete(domain);
-      if (held !== undefined) endProcess(held, reason === 'crash' ? 0 : EXIT_GRACE_MS);
+      if (held !== undefined) endProcess(held, held.isLeaving && reason !== 'crash' ? EXIT_GRACE_MS : 0);
       options.onDomainEnd?.(domain, reason, detail);
     },
   });
 
   function launch(domain: DomId, program: DomainProgram, startInfo: StartInfo): void {
-    const [own, theirs] = socketPair();
-    const child = startProcess(options.entry, theirs);
-    closeFd(theirs);
+    const { child, fd } = startProcess(options.entry);
     hypervisor.setPid(domain, child.pid);
-    const session = new DomainSession(UnixStream.fromFd(own), {
+    // A domain has no descriptor to give: one that sends any is cut off before they fill our table.
+    const session = new DomainSession(UnixStream.fromFd(fd, { fdsMax: 0 }), {
       hypervisor,
       domain,
       start: { program, startInfo },
       resourcesOf: (each) => hypervisor.resourcesOf(each) as SharedResources | undefined,
-      onEnd: (reason, detail) => hypervisor.destroyDomain(domain, reason, detail),
+      onEnd: (reason, detail) => {
+        held.isLeaving = true;
+        hypervisor.destroyDomain(domain, reason, detail);
+      },
     });
-    const exited = once(child, 'exit');
+    const exited = untilExit(child);
     exits.add(exited);
-    void exited.then(([code, signal]) => {
+    void exited.then(({ isClean, how }) => {
       exits.delete(exited);
-      const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
-      hypervisor.destroyDomain(domain, code === 0 ? 'poweroff' : 'crash', `Process ${child.pid} ${how}`);
+      hypervisor.destroyDomain(domain, isClean ? 'poweroff' : 'crash', how);
     });
-    child.once('error', (error) => hypervisor.destroyDomain(domain, 'crash', `No process: ${error.message}`));
-    processes.set(domain, { child, session, exited, announced: false });
+    const held: DomainProcess = { child, session, isLeaving: false };
+    processes.set(domain, held);
   }
 
   return {
@@ -82,6 +83,7 @@ export function createProcessMachine(options: ProcessMachineOptions): ProcessMac
       return await held.session.request(message);
     },
     close: async () => {
+      for (const held of processes.values()) held.isLeaving = true;
       for (const { domain } of hypervisor.domains().toReversed()) {
         hypervisor.destroyDomain(domain, 'poweroff', 'The machine is switched off');
       }
@@ -90,13 +92,36 @@ export function createProcessMachine(options: ProcessMachineOptions): ProcessMac
   };
 }
 
-/** The process leads its own group, so that an interrupt from the terminal reaches the machine, not each domain. */
-function startProcess(entry: URL, fd: number): ChildProcess {
+/**
+ * Starts a process and gives the descriptor of our end of its socket, which is the caller's. The process leads its own
+ * group, so that an interrupt from the terminal reaches the machine, not each domain.
+ */
+function startProcess(entry: URL): { readonly child: ChildProcess; readonly fd: number } {
   const source = entry.pathname.endsWith('.ts') ? ['--conditions=@virtlab/source'] : [];
-  return spawn(process.execPath, [...source, fileURLToPath(entry)], {
-    stdio: ['ignore', process.stderr, process.stderr, fd],
-    detached: true,
-  });
+  const [fd, theirs] = socketPair();
+  try {
+    const child = spawn(process.execPath, [...source, fileURLToPath(entry)], {
+      stdio: ['ignore', process.stderr, process.stderr, theirs],
+      detached: true,
+    });
+    return { child, fd };
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  } finally {
+    closeFd(theirs);
+  }
+}
+
+/** Resolves when the process has ended, or when there will be none. */
+async function untilExit(child: ChildProcess): Promise<{ readonly isClean: boolean; readonly how: string }> {
+  try {
+    const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+    const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
+    return { isClean: code === 0, how: `Process ${child.pid} ${how}` };
+  } catch (error) {
+    return { isClean: false, how: `No process: ${String(error)}` };
+  }
 }
 
 function endProcess({ child, session }: DomainProcess, graceMs: number): void {

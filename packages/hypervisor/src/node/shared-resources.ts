@@ -11,29 +11,24 @@ export interface SharedResources extends DomainResources {
   readonly doorbellFd: number;
 }
 
+/** All or nothing. Throws `LinuxError` when there is no memory or descriptor for it. */
 export function createSharedResources(config: DomainConfig): SharedResources {
-  const ramFd = memfdCreate(`virtlab-ram-${config.name}`, config.ramSize);
-  const xenFd = memfdCreate(`virtlab-xen-${config.name}`, XEN_PAGES_SIZE);
-  const doorbell = EventFd.create();
-  const ram = mapShared(ramFd, config.ramSize);
-  const xen = mapShared(xenFd, XEN_PAGES_SIZE);
+  using held = new DisposableStack();
+  const memfd = (name: string, size: number): number => held.adopt(memfdCreate(name, size), closeFd);
+  const ramFd = memfd(`virtlab-ram-${config.name}`, config.ramSize);
+  const xenFd = memfd(`virtlab-xen-${config.name}`, XEN_PAGES_SIZE);
+  const doorbell = held.use(EventFd.create());
+  const ram = held.use(mapShared(ramFd, config.ramSize));
+  const xen = held.use(mapShared(xenFd, XEN_PAGES_SIZE));
   const memory = { ram: memoryRegion(ram.buffer), xen: memoryRegion(xen.buffer) };
-  let disposed = false;
+  const owned = held.move();
   return {
     memory,
     ramFd,
     xenFd,
     doorbellFd: doorbell.fd,
-    ring: () => void (!disposed && ringDoorbell(memory, doorbell)),
-    dispose: () => {
-      if (disposed) return;
-      disposed = true;
-      ram.revoke();
-      xen.revoke();
-      closeFd(ramFd);
-      closeFd(xenFd);
-      doorbell.close();
-    },
+    ring: () => void (!owned.disposed && ringDoorbell(memory, doorbell)),
+    dispose: () => owned.dispose(),
   };
 }
 

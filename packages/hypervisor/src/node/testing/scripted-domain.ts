@@ -3,6 +3,7 @@ import { createNodeAioContext } from '@virtlab/aio/node';
 import type { DomId } from '@virtlab/abi/brands';
 import { connectHypervisor } from '../connect.ts';
 import type { HypercallOp } from '../../hypercalls.ts';
+import { attack } from './attacks.ts';
 import type { Order } from './orders.ts';
 
 const connection = await connectHypervisor();
@@ -35,6 +36,8 @@ connection.onRequest(async (message) => {
     }
     case 'look':
       return { value: Atomics.load(ram.i32, order.index), rings, gone };
+    case 'attack':
+      return attack(order.attack, order.seed);
     case 'exit':
       process.exit(order.code);
   }

@@ -1,0 +1,127 @@
+// Domain 0 of the mortality tests: makes guests, takes down what is left of them, and counts what it holds.
+import type { DomId } from '@virtlab/abi/brands';
+import { type Dom0Services, type Domain, type Guest, startDom0 } from '@virtlab/domain';
+import { openFdCount } from '@virtlab/linux';
+import { type LearningSwitch, createHostPort, createLearningSwitch } from '@virtlab/virtio-net';
+import type { Xenstore } from '@virtlab/xenstore';
+import { type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
+import type { Dom0Request, GuestArguments, GuestSpec, Inventory } from './messages.ts';
+import { programUrl } from '../processes.ts';
+
+const GUEST_RAM_SIZE = 32 << 20;
+
+export async function boot(domain: Domain): Promise<void> {
+  const dom0 = new Dom0(domain, await startDom0(domain));
+  domain.connection.onRequest((message) => dom0.serve(message as Dom0Request));
+  domain.console({ kind: 'up' });
+}
+
+interface RunningGuest {
+  readonly guest: Guest;
+  readonly devices: readonly MadeDevice[];
+}
+
+class Dom0 {
+  readonly #domain: Domain;
+  readonly #services: Dom0Services;
+  readonly #network: LearningSwitch = createLearningSwitch();
+  readonly #guests = new Map<DomId, RunningGuest>();
+
+  constructor(domain: Domain, services: Dom0Services) {
+    this.#domain = domain;
+    this.#services = services;
+    this.#startEcho();
+  }
+
+  async serve(request: Dom0Request): Promise<unknown> {
+    const { toolstack } = this.#services;
+    switch (request.op) {
+      case 'create':
+        return await this.#create(request.guest);
+      case 'destroy':
+        await toolstack.destroyGuest(this.#of(request.domain).guest);
+        return await this.#forget(request.domain);
+      case 'shutdown': {
+        const isClean = await toolstack.shutdownGuest(this.#of(request.domain).guest, request.timeoutMs);
+        await this.#forget(request.domain);
+        return isClean;
+      }
+      case 'inventory':
+        return await this.#inventory();
+      case 'end':
+        await this.#services[Symbol.asyncDispose]();
+        return this.#domain.leaks();
+    }
+  }
+
+  async #create({ name, bus, role, devices, args }: GuestSpec): Promise<DomId> {
+    const guest = await this.#services.toolstack.createGuest({
+      name,
+      type: bus === 'pci' ? 'hvm' : 'pv',
+      ramSize: GUEST_RAM_SIZE,
+      program: { module: programUrl('mortality/domu'), args: { bus, role, args } satisfies GuestArguments },
+    });
+    const made: MadeDevice[] = [];
+    for (const [index, spec] of devices.entries()) {
+      const device = await makeDevice(spec, name, this.#network);
+      made.push(device);
+      await this.#services.devices.plug(guest, index, device.device, `${name} ${spec.kind}`);
+    }
+    this.#guests.set(guest.domain, { guest, devices: made });
+    await guest.start();
+    return guest.domain;
+  }
+
+  async #forget(domain: DomId): Promise<void> {
+    const { devices } = this.#of(domain);
+    this.#guests.delete(domain);
+    await this.#services.devices.idle();
+    for (const device of devices) await device[Symbol.asyncDispose]();
+  }
+
+  #of(domain: DomId): RunningGuest {
+    const found = this.#guests.get(domain);
+    if (found === undefined) throw new RangeError(`Domain ${domain} is no guest of domain 0`);
+    return found;
+  }
+
+  async #inventory(): Promise<Inventory> {
+    const { store, daemon } = this.#services.xenstored;
+    const { watchCount, connections } = daemon.server.statistics();
+    const alive = new Set((await this.#domain.connection.call('domain_info')).map((info) => info.domain));
+    return {
+      ports: this.#domain.events.openPorts().length,
+      orphanedMappings: this.#domain.grantMapper.live().filter(({ domain }) => !alive.has(domain)).length,
+      watches: watchCount,
+      served: connections.map(({ domid }) => domid).toSorted((a, b) => a - b),
+      switchPorts: this.#network.ports.map(({ name }) => name),
+      descriptors: openFdCount(),
+      handlers: this.#domain.aio.leaks(),
+      paths: await listPaths(store),
+    };
+  }
+
+  /** A station on the switch that sends every frame back. */
+  #startEcho(): void {
+    const port = createHostPort(this.#network, 'station', { mac: STATION_MAC });
+    port.onFrame((frame) => {
+      const echo = frame.slice();
+      echo.set(frame.subarray(6, 12), 0);
+      echo.set(STATION_MAC, 6);
+      port.send(echo);
+      port.kick();
+    });
+  }
+}
+
+async function listPaths(store: Xenstore): Promise<readonly string[]> {
+  const paths: string[] = [];
+  const visit = async (path: string): Promise<void> => {
+    for (const name of (await store.directory(path === '' ? '/' : path)).toSorted()) {
+      paths.push(`${path}/${name}`);
+      await visit(`${path}/${name}`);
+    }
+  };
+  await visit('');
+  return paths;
+}
