@@ -1,7 +1,7 @@
 import { SPIN_AGAIN, SPIN_FOUND, SPIN_SLEEP, type SpinPolicy, type SpinResult } from '../loop-platform.ts';
 
 export interface PollingOptions {
-  /** The longest time to look for work before sleeping; 0 never spins. Default 50 000. */
+  /** The longest time to look for work before sleeping; 0 never spins. Default 100 000. */
   readonly maxNs?: number;
   /** Factor by which the time grows when work came soon after falling asleep. Default 2. */
   readonly grow?: number;
@@ -49,7 +49,7 @@ export class AdaptiveSpin implements SpinPolicy {
   #nextPause = PAUSE_MIN;
 
   constructor(now: () => number, options: PollingOptions = {}) {
-    const { maxNs = 50_000, grow = 2, shrink = 2, startNs = 4000, wakeNs = 60_000 } = options;
+    const { maxNs = 100_000, grow = 2, shrink = 2, startNs = 4000, wakeNs = 200_000 } = options;
     if (!(maxNs >= 0 && startNs > 0 && wakeNs >= 0 && grow >= 1 && shrink >= 1)) {
       throw new RangeError(`Polling options out of range: ${JSON.stringify(options)}`);
     }
