@@ -68,7 +68,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     const prng = createPrng(SEED);
 
     it('during I/O: every operation of a domU ends at once and says why, nothing is left, the machine goes on', async () => {
-      const lab = await MortalMachine.start();
+      await using lab = await MortalMachine.start();
       const domU = await lab.createAndBoot(mourner(bus));
       const turns = prng.below(400);
       for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
@@ -90,7 +90,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     });
 
     it('while a domU connects its devices: that fails at once, nothing is left', async () => {
-      const lab = await MortalMachine.start();
+      await using lab = await MortalMachine.start();
       const domU = await lab.create(mourner(bus));
       await lab.untilSaid(domU, 'booting');
       const turns = prng.below(60);
@@ -122,7 +122,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
           ],
         };
       };
-      const first = await MortalMachine.start();
+      await using first = await MortalMachine.start();
       const victim = await first.create(writer());
       first.doomed.add(victim);
       await first.untilSaid(victim, 'flushed', 2 + prng.below(6));
@@ -134,7 +134,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
           acknowledged[blockOf(generation)] = generation;
       }
       expect(await first.close()).toEqual([]);
-      const second = await MortalMachine.start();
+      await using second = await MortalMachine.start();
       await second.untilSaid(await second.create(writer()), 'verified');
       expect(await second.close()).toEqual([]);
       rmSync(directory, { recursive: true });
@@ -146,7 +146,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
   'a domain that does not answer, %s',
   (bus) => {
     it('domain 0: a driver stops waiting and names what it waited for; when it goes on, so do the others', async () => {
-      const lab = await MortalMachine.start();
+      await using lab = await MortalMachine.start();
       const devices = [{ kind: 'blk' }, { kind: 'net', mac: 2 }, { kind: 'rng' }] as const;
       const patient = await lab.createAndBoot({ name: 'patient', bus, role: 'bystander', devices });
       const domU = await lab.createAndBoot(mourner(bus, { timeoutMs: SHORT_TIMEOUT_MS, onlyBounded: true }));
@@ -173,7 +173,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     });
 
     it('a domU: the others go on, and it can be destroyed', async () => {
-      const lab = await MortalMachine.start();
+      await using lab = await MortalMachine.start();
       const devices = [{ kind: 'blk' }, { kind: 'net', mac: 1 }, { kind: 'rng' }] as const;
       const alive = await lab.createAndBoot({ name: 'alive', bus, role: 'bystander', devices });
       const before = await lab.inventory();

@@ -21,7 +21,7 @@ const RAM_SIZE = 32 << 20;
 const BOOT_TIMEOUT_MS = 15_000;
 
 /** Domain 0 and guests as processes, any of which may be killed; a panic that was not allowed fails the next wait. */
-export class MortalMachine {
+export class MortalMachine implements AsyncDisposable {
   readonly machine: ProcessMachine;
   /** Why each domain ended. */
   readonly ended: Map<DomId, string> = new Map();
@@ -120,6 +120,11 @@ export class MortalMachine {
       if (left !== 0) throw new Error(`${left} descriptors of the machine are left`);
     });
     return [...this.machine.hypervisor.leaks(), ...this.#panics];
+  }
+
+  /** Also when a test failed on its way: a domain that is stopped would outlive it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.machine.close();
   }
 
   #console(domain: DomId, record: ConsoleRecord): void {
