@@ -27,7 +27,7 @@ const UNREACHABLE = 2n ** 53n;
 
 /**
  * Sizes the memory BARs of a function (PCI §6.2.5.1): writes all ones, looks which bits stuck, and restores. The
- * function does not decode meanwhile. I/O BARs, unimplemented ones and nonsense are left out.
+ * function does not decode meanwhile. I/O BARs, absent ones and nonsense are left out.
  */
 export function readMemoryBars(access: PciAccess, bdf: number): MemoryBar[] {
   const command = access.configRead(bdf, PCI_COMMAND, 2);

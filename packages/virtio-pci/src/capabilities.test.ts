@@ -81,7 +81,7 @@ describe('capability walk (§4.1.4.2)', () => {
     ['a vendor-specific cfg_type', { type: 9 }],
     ['a reserved BAR', { type: 1, bar: 6 }],
     ['BAR 255', { type: 1, bar: 255 }],
-    ['a BAR that is not implemented', { type: 1, bar: 0 }],
+    ['a BAR that the function lacks', { type: 1, bar: 0 }],
     ['a BAR that was never placed', { type: 1, bar: 2 }],
     ['a cap_len shorter than the structure', { type: 1, size: 15 }],
     ['a cap_len of 0', { type: 1, size: 0 }],
