@@ -217,6 +217,11 @@ describe('virtlab', () => {
     ['a count that is none', ['demo', '--domains', 'two'], 'not a whole number'],
     ['too many domains', ['demo', '--domains', '99'], '--domains 99: from 1 to 16'],
     ['a missing image', ['demo', '--disk', '/nowhere/disk.img'], '--disk /nowhere/disk.img: ENOENT'],
+    [
+      'a capture that cannot be written',
+      ['demo', '--pcap', '/nowhere/x.pcap'],
+      '--pcap /nowhere/x.pcap: ENOENT',
+    ],
     ['an image that is a folder', ['demo', '--disk', '/'], '--disk /: it is not a file'],
   ])('%s: exit code 2 and a message that names it', async (_what, args, message) => {
     const { code, stderr, stdout } = await virtlab(...args);

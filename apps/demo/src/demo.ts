@@ -1,4 +1,4 @@
-import { openDiskImage } from './disk-image.ts';
+import { checkCapture, openDiskImage } from './disk-image.ts';
 import { Lab } from './lab.ts';
 import { DOMAINS_MAX, DemoError, type DemoOptions } from './options.ts';
 import { type Reporter, SILENT_REPORTER, createTextReporter } from './reporter.ts';
@@ -25,6 +25,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   }
   const report = options.json ? SILENT_REPORTER : createTextReporter(process.stdout);
   const start = performance.now();
+  if (options.pcap !== undefined) await checkCapture(options.pcap);
   await using image = await openDiskImage(options);
   const { dom0BootMs, transports, warnings } = await withLab(signal, (lab) =>
     run(lab, options, image, report),

@@ -50,6 +50,16 @@ export async function sha256OfImage(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
+/** Throws `DemoError` naming the file when it cannot be written. It is empty afterwards. */
+export async function checkCapture(path: string): Promise<void> {
+  try {
+    await (await open(path, 'w')).close();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new DemoError('usage', `--pcap ${path}: ${reason}`, { cause: error });
+  }
+}
+
 async function checkImage(path: string): Promise<void> {
   try {
     const found = await stat(path);

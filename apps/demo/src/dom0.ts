@@ -1,6 +1,6 @@
 // The program of domain 0: xenstored, the toolstack, and the devices of all guests.
 import { type Dom0Services, type Domain, type Guest, startDom0 } from '@virtlab/domain';
-import type { DeviceQueueStatistics, VirtioDevice } from '@virtlab/virtio';
+import type { VirtioDevice } from '@virtlab/virtio';
 import { createBlkDevice } from '@virtlab/virtio-blk';
 import { type RawFileBackend, openRawFileBackend } from '@virtlab/virtio-blk/node';
 import {
@@ -14,7 +14,6 @@ import { createRngDevice } from '@virtlab/virtio-rng';
 import { nodeCryptoSource } from '@virtlab/virtio-rng/node';
 import {
   type CreatedGuest,
-  type DeviceCounters,
   type DiskConfig,
   type Dom0Arguments,
   type Dom0Requests,
@@ -69,7 +68,6 @@ class Dom0 {
       tree: () => this.#tree(),
       udpCount: () => this.#station.takeUdpCount(),
       stopGuests: () => this.#stopGuests(),
-      deviceCounters: ({ domain }) => this.#counters(domain),
       shutdown: () => this.#shutdown(),
     };
   }
@@ -112,22 +110,6 @@ class Dom0 {
       case 'blk':
         return disk && createBlkDevice({ backend: disk, serial: `virtlab-${config.index}` });
     }
-  }
-
-  #counters(domain: number): DeviceCounters {
-    const count = (role: DeviceRole): DeviceCounters['blk'] => {
-      const queues = this.#statistics(domain, role);
-      if (queues === undefined) return undefined;
-      const sum = (pick: (queue: DeviceQueueStatistics) => number): number =>
-        queues.reduce((total, queue) => total + pick(queue), 0);
-      return { kicks: sum((q) => q.kicks), calls: sum((q) => q.calls), requests: sum((q) => q.requests) };
-    };
-    return { blk: count('blk'), net: count('net') };
-  }
-
-  #statistics(domain: number, role: DeviceRole): readonly DeviceQueueStatistics[] | undefined {
-    const guest = this.#guests.get(domain)?.guest;
-    return guest && this.#services.devices.hostOf(guest, DEVICE_ROLES.indexOf(role))?.statistics;
   }
 
   async #tree(): Promise<readonly string[]> {

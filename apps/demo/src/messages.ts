@@ -31,8 +31,6 @@ export interface Dom0Requests {
   udpCount(): UdpCountAnswer;
   /** Shuts all guests down, in order; answers what each left behind. */
   stopGuests(): StopAnswer;
-  /** Device side counters of a guest's disk or network card since the last call. */
-  deviceCounters(request: { readonly domain: number }): DeviceCounters;
   /** Ends domain 0's services; answers what is still held. */
   shutdown(): readonly string[];
 }
@@ -46,11 +44,6 @@ export interface StopAnswer {
   /** Domains that did not go by themselves. */
   readonly destroyed: readonly number[];
   readonly leaks: readonly string[];
-}
-
-export interface DeviceCounters {
-  readonly blk: { readonly kicks: number; readonly calls: number; readonly requests: number } | undefined;
-  readonly net: { readonly kicks: number; readonly calls: number; readonly requests: number } | undefined;
 }
 
 export interface UdpCountAnswer {
