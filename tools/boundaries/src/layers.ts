@@ -40,5 +40,6 @@ export const TEST_IMPORTS: ReadonlySet<string> = new Set([
   'vitest',
   'fast-check',
   '@fast-check/vitest',
+  '@virtlab/explorer',
   '@virtlab/readme-example',
 ]);

@@ -50,7 +50,7 @@ describe('layer check', () => {
     expect(checkWorkspace([user])).toEqual([expect.stringContaining('not among the dependencies')]);
   });
 
-  it.each(['vitest', '@virtlab/readme-example'])('accepts %s in tests only', (name) => {
+  it.each(['vitest', '@virtlab/readme-example', '@virtlab/explorer'])('accepts %s in tests only', (name) => {
     const at = (path: string) => checkWorkspace([pkg('a', 'ring', { sources: source(path, name) })]);
     expect(at('packages/a/src/x.test.ts')).toEqual([]);
     expect(at('packages/a/src/x.ts')).toEqual([expect.stringContaining('not among the dependencies')]);

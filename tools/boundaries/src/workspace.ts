@@ -58,7 +58,7 @@ function readSource(workspace: string, path: string): SourceFile {
   });
   return {
     path,
-    isTest: /\.(test|bench)\.ts$/.test(path) || /\/(conformance|testing)(\/|\.ts$)/.test(path),
+    isTest: /\.(test|bench|explore)\.ts$/.test(path) || /\/(conformance|testing)(\/|\.ts$)/.test(path),
     imports: [
       ...new Set([...staticImports.map((each) => each.moduleRequest.value), ...exported, ...dynamic]),
     ],
