@@ -16,6 +16,7 @@ import * as virtioNet from './virtio-net.ts';
 import * as virtioPci from './virtio-pci.ts';
 import * as virtioRing from './virtio-ring.ts';
 import * as virtioRng from './virtio-rng.ts';
+import * as virtioXenbusRegisters from './virtio-xenbus-registers.ts';
 import * as virtioXenbus from './virtio-xenbus.ts';
 import * as virtio from './virtio.ts';
 import * as xen from './xen.ts';
@@ -49,6 +50,7 @@ const MODULES: Readonly<Record<string, Exports>> = {
   'virtio-ring': virtioRing,
   'virtio-rng': virtioRng,
   'virtio-xenbus': virtioXenbus,
+  'virtio-xenbus-registers': virtioXenbusRegisters,
   xen,
   xenbus,
   'xs-wire': xsWire,

@@ -42,6 +42,8 @@ export const GNTTAB_RESERVED_XENSTORE = 1;
 export const GNTTAB_DEFAULT_MAX_FRAMES = 64;
 /** Maptrack frames that Xen gives a domain at most, by default (Xen command line, gnttab_max_maptrack_frames). */
 export const GNTTAB_DEFAULT_MAX_MAPTRACK_FRAMES = 1024;
+/** Mappings that a maptrack frame holds (Xen, common/grant_table.c: PAGE_SIZE / sizeof(struct grant_mapping)). */
+export const GNTTAB_MAPTRACK_PER_PAGE = 256;
 /** Grant frames of a new domain (Xen, INITIAL_NR_GRANT_FRAMES). */
 export const GNTTAB_INITIAL_NR_FRAMES = 1;
 

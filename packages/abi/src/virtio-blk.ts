@@ -91,6 +91,8 @@ export const VIRTIO_BLK_S_ZONE_OPEN_RESOURCE = 5;
 export const VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE = 6;
 /** Bytes of the status that ends every request (§5.2.6). */
 export const VIRTIO_BLK_STATUS_SIZE = 1;
+/** Bytes of the `append_sector` before the status of VIRTIO_BLK_T_ZONE_APPEND (§5.2.6, struct virtio_blk_req_za). */
+export const VIRTIO_BLK_APPEND_SECTOR_SIZE = 8;
 
 /** Bytes of the id of VIRTIO_BLK_T_GET_ID; no NUL if it is full (§5.2.6). */
 export const VIRTIO_BLK_ID_BYTES = 20;
@@ -105,6 +107,8 @@ export const VIRTIO_BLK_PRE_EOL_INFO_NORMAL = 1;
 export const VIRTIO_BLK_PRE_EOL_INFO_WARNING = 2;
 /** Lifetime: 90 % of the reserved blocks are used (§5.2.6). */
 export const VIRTIO_BLK_PRE_EOL_INFO_URGENT = 3;
+/** Lifetime: estimates go from 1 (10 % used) to this, which is exceeded; 0 is unknown (§5.2.6). */
+export const VIRTIO_BLK_LIFETIME_EST_EXCEEDED = 11;
 
 /** Zoned model: none; behaves as an ordinary device (§5.2.4). */
 export const VIRTIO_BLK_Z_NONE = 0;

@@ -17,10 +17,12 @@ export const VIRTIO_XENBUS_TYPE_PREFIX = 'virtio,device';
 export const VIRTIO_XENBUS_KEY_TRANSPORT = 'transport';
 /** Value of `transport`. */
 export const VIRTIO_XENBUS_TRANSPORT = 'xenbus';
-/** Backend: which protocol the ends speak. */
+/** Backend: which protocol the ends speak. The toolstack's choice; a backend that finds none is native, and says so. */
 export const VIRTIO_XENBUS_KEY_PROFILE = 'profile';
 /** Value of `profile`. */
 export const VIRTIO_XENBUS_PROFILE_NATIVE = 'native';
+/** Value of `profile`: see virtio-xenbus-registers. */
+export const VIRTIO_XENBUS_PROFILE_REGISTER_PAGE = 'register-page';
 /** Backend: features on offer, `0x` and 16 hex digits. */
 export const VIRTIO_XENBUS_KEY_DEVICE_FEATURES = 'device-features';
 /** Backend: how many queues there are. */
@@ -52,6 +54,11 @@ export const VIRTIO_XENBUS_KEY_QUEUE_DEVICE_ADDRESS = 'device-address';
 export const VIRTIO_XENBUS_KEY_QUEUE_EVENT_CHANNEL = 'event-channel';
 /** Frontend, below `queue-<n>`: 1 once the keys beside it are complete. */
 export const VIRTIO_XENBUS_KEY_QUEUE_ENABLED = 'enabled';
+
+/** Frontend, `driver-queue/<n>`: `<serial> <enabled>`, a request to reset (0) or enable (1) one queue of a live device. */
+export const VIRTIO_XENBUS_KEY_DRIVER_QUEUE = 'driver-queue';
+/** Backend, `device-queue/<n>`: `<serial> <enabled>`, the answer to `driver-queue/<n>` of that serial. */
+export const VIRTIO_XENBUS_KEY_DEVICE_QUEUE = 'device-queue';
 
 /** Start of the name of a queue's directory, in both ends' directories. */
 export const VIRTIO_XENBUS_QUEUE_PREFIX = 'queue-';
