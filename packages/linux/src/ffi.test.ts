@@ -29,6 +29,9 @@ describe('a machine without the FFI', () => {
       () => linux.UnixStreamServer.listen('/nowhere', () => {}),
       () => linux.dupFd(0),
       () => linux.closeFd(999),
+      () => linux.punchHole(999, 0, 1),
+      () => linux.zeroRange(999, 0, 1),
+      () => linux.tryLockFile(999, 'exclusive'),
     ];
     for (const call of calls) {
       expect(call).toThrow(expect.objectContaining({ name: 'LinuxError', code: 'ENOSYS' }));

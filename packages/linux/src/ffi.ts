@@ -9,12 +9,18 @@ type Pointer = bigint | Uint8Array | null;
 export interface LibC {
   memfd_create(name: string, flags: number): number;
   ftruncate(fd: number, size: number): number;
+  fallocate(fd: number, mode: number, offset: number, size: number): number;
+  flock(fd: number, operation: number): number;
   fcntl(fd: number, command: number, type: 'int', value: number): number;
   mmap(at: Pointer, size: number, protection: number, flags: number, fd: number, offset: number): bigint;
   munmap(at: Pointer, size: number): number;
   eventfd(initial: number, flags: number): number;
   eventfd_write(fd: number, value: number): number;
   read(fd: number, into: Pointer, size: number): number;
+  write(fd: number, from: Pointer, size: number): number;
+  open(path: string, flags: number): number;
+  ioctl(fd: number, request: number, type: 'void *' | 'unsigned long', value: Pointer | number): number;
+  setns(fd: number, type: number): number;
   close(fd: number): number;
   poll(set: Pointer, count: number, timeoutMs: number): number;
   socket(domain: number, type: number, protocol: number): number;
@@ -40,12 +46,18 @@ export type FfiAvailability =
 const PROTOTYPES: Readonly<Record<keyof LibC, string>> = {
   memfd_create: 'int memfd_create(const char *, unsigned int)',
   ftruncate: 'int ftruncate(int, long)',
+  fallocate: 'int fallocate(int, int, long, long)',
+  flock: 'int flock(int, int)',
   fcntl: 'int fcntl(int, int, ...)',
   mmap: 'void *mmap(void *, unsigned long, int, int, int, long)',
   munmap: 'int munmap(void *, unsigned long)',
   eventfd: 'int eventfd(unsigned int, int)',
   eventfd_write: 'int eventfd_write(int, uint64_t)',
   read: 'long read(int, void *, unsigned long)',
+  write: 'long write(int, void *, unsigned long)',
+  open: 'int open(const char *, int, ...)',
+  ioctl: 'int ioctl(int, unsigned long, ...)',
+  setns: 'int setns(int, int)',
   close: 'int close(int)',
   poll: 'int poll(void *, unsigned long, int)',
   socket: 'int socket(int, int, int)',

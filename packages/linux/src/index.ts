@@ -1,6 +1,7 @@
 export { linuxFfi, type FfiAvailability } from './ffi.ts';
 export { LinuxError } from './linux-error.ts';
 export { closeFd, dupFd, openFdCount } from './fd.ts';
+export { punchHole, tryLockFile, zeroRange } from './file-space.ts';
 export { EventFd } from './event-fd.ts';
 export {
   SHARED_MAPPING_SIZE_MAX,
@@ -20,3 +21,13 @@ export {
   type UnixStreamOptions,
 } from './unix-stream.ts';
 export { UnixStreamServer, type ListenOptions } from './unix-stream-server.ts';
+export { inNetworkNamespace } from './network-namespace.ts';
+export {
+  TAP_CLOSED,
+  TAP_EMPTY,
+  TAP_FRAME_SIZE_MAX,
+  TAP_HEADER_SIZE,
+  TapDevice,
+  type TapOffloads,
+  type TapOptions,
+} from './tap.ts';

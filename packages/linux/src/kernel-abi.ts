@@ -6,9 +6,13 @@
 // asm-generic/errno-base.h, asm-generic/errno.h
 export const ENOENT = 2;
 export const EINTR = 4;
+export const EIO = 5;
 export const EAGAIN = 11;
+export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
+export const EBADFD = 77;
+export const ENOBUFS = 105;
 export const ECONNREFUSED = 111;
 
 // linux/memfd.h, linux/fcntl.h, asm-generic/fcntl.h
@@ -26,6 +30,14 @@ export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const EFD_NONBLOCK: number = O_NONBLOCK;
 export const EFD_CLOEXEC: number = O_CLOEXEC;
+
+// linux/falloc.h; asm-generic/fcntl.h
+export const FALLOC_FL_KEEP_SIZE = 0x1;
+export const FALLOC_FL_PUNCH_HOLE = 0x2;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+export const LOCK_SH = 1;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 
 // asm-generic/mman-common.h, linux/mman.h
 export const PROT_READ = 0x1;
@@ -73,3 +85,28 @@ export const CMSG_TYPE = 12;
 export const CMSG_DATA = 16;
 /** struct ucred: pid, uid, gid. */
 export const UCRED_SIZE = 12;
+
+// linux/if.h, linux/if_tun.h, linux/sched.h; requests by asm-generic/ioctl.h
+/** sizeof(struct ifreq), and where its flags or index stand behind the name. */
+export const IFREQ_SIZE = 40;
+export const IFREQ_FLAGS = 16;
+/** Bytes of an interface's name, terminator included. */
+export const IFNAMSIZ = 16;
+export const IFF_TAP = 0x0002;
+export const IFF_MULTI_QUEUE = 0x0100;
+export const IFF_NO_PI = 0x1000;
+export const IFF_VNET_HDR = 0x4000;
+export const TUNSETIFF = 0x4004_54ca;
+export const TUNSETOFFLOAD = 0x4004_54d0;
+export const TUNSETVNETHDRSZ = 0x4004_54d8;
+export const TUNSETVNETLE = 0x4004_54dc;
+export const TUN_F_CSUM = 0x01;
+export const TUN_F_TSO4 = 0x02;
+export const TUN_F_TSO6 = 0x04;
+export const TUN_F_TSO_ECN = 0x08;
+/** Linux 6.2; EINVAL before. */
+export const TUN_F_USO4 = 0x20;
+export const TUN_F_USO6 = 0x40;
+export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const CLONE_NEWNET = 0x4000_0000;

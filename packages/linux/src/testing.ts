@@ -1,3 +1,4 @@
 export { describeWithFfi } from './testing/describe-with-ffi.ts';
 export { LineChannel, type Line } from './testing/line-channel.ts';
 export { CHANNEL_FD, startProgram, type Program } from './testing/child-process.ts';
+export { NetworkNamespace, type CommandResult } from './testing/network-namespace.ts';
