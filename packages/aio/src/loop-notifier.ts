@@ -10,7 +10,7 @@ export class LoopNotifier implements EventNotifier {
   /** In the loop's list of ready notifiers. */
   queued = false;
   readonly #markReady: (notifier: LoopNotifier) => void;
-  readonly #deliver: ((arrive: () => void) => void) | undefined;
+  readonly #deliver: ((arrive: () => void) => boolean) | undefined;
   readonly #arrive: () => void;
   #onDispose: (() => void) | undefined;
   #set = false;
@@ -20,7 +20,7 @@ export class LoopNotifier implements EventNotifier {
   constructor(
     owner: object,
     markReady: (notifier: LoopNotifier) => void,
-    deliver: ((arrive: () => void) => void) | undefined,
+    deliver: ((arrive: () => void) => boolean) | undefined,
     onDispose: (() => void) | undefined,
   ) {
     this.owner = owner;
@@ -39,7 +39,7 @@ export class LoopNotifier implements EventNotifier {
       this.#arrive();
     } else if (!this.#underWay) {
       this.#underWay = true;
-      this.#deliver(this.#arrive);
+      if (!this.#deliver(this.#arrive)) this.#underWay = false;
     }
   }
 

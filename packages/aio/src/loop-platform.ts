@@ -13,9 +13,9 @@ export interface LoopPlatform {
   onError(error: unknown): void;
   /**
    * How a notifier's `set` reaches its loop. Default: at once. `arrive` may be called late, and more than
-   * once.
+   * once. False: it never will be, as no real doorbell may have it.
    */
-  deliver?(arrive: () => void): void;
+  deliver?(arrive: () => void): boolean;
   /** Looks for work before the loop sleeps. Default: not at all. */
   readonly spin?: SpinPolicy;
 }

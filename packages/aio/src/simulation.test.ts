@@ -104,6 +104,7 @@ describe('simulation', () => {
     const arrivals: Record<string, number> = {};
     const delays: Record<string, number> = {};
     for (const deliver of Object.values(DOORBELL_POLICIES)) {
+      if (deliver.name === 'dropping') continue;
       const simulation = createSimulation({ seed: 3, deliver });
       using context = simulation.createContext('test');
       using notifier = context.createEventNotifier();
@@ -128,8 +129,24 @@ describe('simulation', () => {
     }
     expect(arrivals).toMatchObject({ calm: 50, coalescing: 50, late: 50 });
     expect(arrivals['spurious']).toBeGreaterThan(55);
+    expect(arrivals['lost-then-repeated']).toBeGreaterThanOrEqual(50);
+    expect(delays['lost-then-repeated']).toBeGreaterThan(40);
     expect(delays['late']).toBeGreaterThan(5);
     expect(delays['calm']).toBeLessThan(0.01);
+  });
+
+  it('dropped doorbells never arrive, and leave a note in the trace: what a test of the system must find', async () => {
+    const simulation = createSimulation({ seed: 3, deliver: 'dropping' });
+    using context = simulation.createContext('test');
+    using notifier = context.createEventNotifier();
+    let runs = 0;
+    using _ = context.addHandler(notifier, { onReady: () => void (runs += notifier.testAndClear() ? 1 : 0) });
+    for (let i = 0; i < 500; i++) {
+      notifier.set();
+      await simulation.run();
+    }
+    expect(runs).toBeLessThan(500);
+    expect(simulation.trace.filter(({ what }) => what === 'note')).toHaveLength(500 - runs);
   });
 
   it('an exception of a callback ends the run, and the loop goes on afterwards', async () => {

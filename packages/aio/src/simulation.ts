@@ -6,12 +6,17 @@ import { StepQueue } from './step-queue.ts';
 
 /** How `EventNotifier.set` reaches its context: all that the contract allows a doorbell to do. */
 export interface DoorbellPolicy {
-  readonly name: 'calm' | 'coalescing' | 'late' | 'spurious';
+  readonly name: 'calm' | 'coalescing' | 'late' | 'spurious' | 'lost-then-repeated' | 'dropping';
   /** Bounds of the delay in virtual milliseconds. 0 and 0: at once. Sets within the delay are one. */
   readonly delayMs: readonly [number, number];
   /** The chance that a set arrives again later, and again. */
   readonly repeatChance: number;
   readonly repeatMax: number;
+  /** The chance that a set goes missing and arrives only when it is repeated, after `lostMs`. Default 0. */
+  readonly lostChance?: number;
+  readonly lostMs?: number;
+  /** The chance that a set never arrives: a bug, which a test of the system must find. Default 0. */
+  readonly dropChance?: number;
 }
 
 export const DOORBELL_POLICIES: Readonly<Record<DoorbellPolicy['name'], DoorbellPolicy>> = {
@@ -19,6 +24,15 @@ export const DOORBELL_POLICIES: Readonly<Record<DoorbellPolicy['name'], Doorbell
   coalescing: { name: 'coalescing', delayMs: [0.02, 0.2], repeatChance: 0, repeatMax: 0 },
   late: { name: 'late', delayMs: [0, 20], repeatChance: 0, repeatMax: 0 },
   spurious: { name: 'spurious', delayMs: [0, 0.05], repeatChance: 0.5, repeatMax: 3 },
+  'lost-then-repeated': {
+    name: 'lost-then-repeated',
+    delayMs: [0, 0.5],
+    repeatChance: 0.1,
+    repeatMax: 1,
+    lostChance: 0.2,
+    lostMs: 40,
+  },
+  dropping: { name: 'dropping', delayMs: [0, 0.05], repeatChance: 0, repeatMax: 0, dropChance: 0.02 },
 };
 
 export interface SimulationOptions {
@@ -49,8 +63,8 @@ export interface TraceEntry {
 }
 
 export interface Simulation {
-  /** A context in virtual time; names are for the trace. */
-  createContext(name: string): AioContext;
+  /** A context in virtual time; names are for the trace. One of `slowness` 10 takes ten times as long for each turn. */
+  createContext(name: string, options?: { readonly slowness?: number }): AioContext;
   /**
    * Takes steps; between two steps all microtasks run. Rejects with what a callback threw first. One run at a
    * time.
@@ -93,12 +107,12 @@ class SimulatedMachine implements Simulation {
     this.#traceMax = traceMax;
   }
 
-  createContext(name: string): AioContext {
+  createContext(name: string, { slowness = 1 }: { readonly slowness?: number } = {}): AioContext {
     let alarm: { cancelled: boolean } | undefined;
     return new AioLoop({
       now: () => this.#nowMs,
       schedule: (turn) => {
-        this.#after(TURN_MS * (1 + this.prng.fraction()), name, 'turn', turn);
+        this.#after(TURN_MS * slowness * (1 + this.prng.fraction()), name, 'turn', turn);
       },
       setAlarm: (atMs, wake) => {
         if (alarm !== undefined) alarm.cancelled = true;
@@ -159,7 +173,16 @@ class SimulatedMachine implements Simulation {
     if (this.#errors.length > 0) throw this.#errors.shift();
   }
 
-  #deliver(context: string, arrive: () => void): void {
+  #deliver(context: string, arrive: () => void): boolean {
+    const { lostChance = 0, lostMs = 0, dropChance = 0 } = this.#policy;
+    if (dropChance > 0 && this.prng.fraction() < dropChance) {
+      this.#record(context, 'note', 'a doorbell was dropped');
+      return false;
+    }
+    if (lostChance > 0 && this.prng.fraction() < lostChance) {
+      this.#after(lostMs * (1 + this.prng.fraction()), context, 'arrival', arrive);
+      return true;
+    }
     const [least, most] = this.#policy.delayMs;
     const repeats =
       this.prng.fraction() < this.#policy.repeatChance ? 1 + this.prng.below(this.#policy.repeatMax) : 0;
@@ -169,6 +192,7 @@ class SimulatedMachine implements Simulation {
     for (let i = 0; i < repeats; i++) {
       this.#after(delayMs + REPEAT_DELAY_MS * this.prng.fraction(), context, 'arrival', arrive);
     }
+    return true;
   }
 
   #after(

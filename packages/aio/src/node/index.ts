@@ -8,6 +8,7 @@ export function createNodeAioContext(options: NodeAioContextOptions = {}): NodeA
   return new NodeAioContext(options);
 }
 
+export type { ContextKernel, ReadableSet } from './context-kernel.ts';
 export { NodeAioContext, type NodeAioContextOptions, type WakeSource } from './node-aio-context.ts';
 export { AdaptiveSpin, type PollingOptions } from './adaptive-spin.ts';
 export {

@@ -1,4 +1,4 @@
-import { PollSet, watchReadable, type EventFd } from '@virtlab/linux';
+import type { EventFd } from '@virtlab/linux';
 import type {
   AioContext,
   AioHandler,
@@ -10,8 +10,8 @@ import type {
 } from '../aio-context.ts';
 import { AioLoop } from '../aio-loop.ts';
 import { SPIN_AGAIN, SPIN_FOUND, type SpinResult } from '../loop-platform.ts';
-import { throwLater } from '../portable.ts';
 import { AdaptiveSpin, type PollingOptions } from './adaptive-spin.ts';
+import { type ContextKernel, NODE_KERNEL, type ReadableSet } from './context-kernel.ts';
 
 export interface NodeAioContextOptions {
   readonly polling?: PollingOptions;
@@ -35,16 +35,13 @@ export interface WakeSource {
 /** setTimeout takes a signed 32-bit number. */
 const DELAY_MAX_MS = 0x7fff_ffff;
 
-function monotonicMs(): number {
-  return performance.now();
-}
-
 /**
  * A context on Node's event loop that other processes can wake, and that spins for a short adaptive time
  * before it lets them. Timers have the resolution of setTimeout, a millisecond. A wake source and an armed
  * timer keep the process alive.
  */
 export class NodeAioContext implements AioContext {
+  readonly #kernel: ContextKernel;
   readonly #loop: AioLoop;
   readonly #spin: AdaptiveSpin;
   /** Apart from the loop's: what is waited for synchronously comes at its own pace. */
@@ -52,22 +49,25 @@ export class NodeAioContext implements AioContext {
   readonly #detach = new Set<() => void>();
   #sources: readonly WakeSource[] = [];
   /** Of the sources in order, for `runUntil`; made when needed. */
-  #pollSet: PollSet | undefined;
+  #pollSet: ReadableSet | undefined;
   #timeout: NodeJS.Timeout | undefined;
 
-  constructor(options: NodeAioContextOptions = {}) {
-    this.#spin = new AdaptiveSpin(monotonicMs, options.polling);
-    this.#waitSpin = new AdaptiveSpin(monotonicMs, options.polling);
+  /** Another `kernel` than Node's is for explorations. */
+  constructor(options: NodeAioContextOptions = {}, kernel: ContextKernel = NODE_KERNEL) {
+    const now = (): number => kernel.now();
+    this.#kernel = kernel;
+    this.#spin = new AdaptiveSpin(now, options.polling);
+    this.#waitSpin = new AdaptiveSpin(now, options.polling);
     this.#loop = new AioLoop({
-      now: monotonicMs,
-      schedule: (turn) => void setImmediate(turn),
+      now,
+      schedule: (turn) => kernel.schedule(turn),
       setAlarm: (atMs, wake) => {
         clearTimeout(this.#timeout);
         if (atMs === Infinity) return;
-        const delayMs = Math.min(Math.ceil(Math.max(0, atMs - monotonicMs())), DELAY_MAX_MS);
+        const delayMs = Math.min(Math.ceil(Math.max(0, atMs - now())), DELAY_MAX_MS);
         this.#timeout = setTimeout(wake, delayMs);
       },
-      onError: throwLater,
+      onError: (error) => kernel.onError(error),
       spin: this.#spin,
     });
   }
@@ -117,7 +117,7 @@ export class NodeAioContext implements AioContext {
    */
   createEventFdNotifier(eventFd: EventFd): EventNotifier {
     const notifier = this.#loop.createEventNotifier(() => dispose());
-    const watch = watchReadable(eventFd.fd, () => {
+    const watch = this.#kernel.watchReadable(eventFd.fd, () => {
       if (!eventFd.read()) return;
       notifier.set();
       this.#loop.wokenUp();
@@ -133,7 +133,7 @@ export class NodeAioContext implements AioContext {
   /** Lets a source wake this context until disposed. Throws `LinuxError` `ENOSYS` without the FFI. */
   attach(source: WakeSource): Disposable {
     let live = true;
-    const watch = watchReadable(source.eventFd.fd, () => {
+    const watch = this.#kernel.watchReadable(source.eventFd.fd, () => {
       if (source.eventFd.read()) this.#loop.wokenUp();
     });
     this.#setSources([...this.#sources, source]);
@@ -168,7 +168,7 @@ export class NodeAioContext implements AioContext {
       throw new TypeError('runUntil needs a wake source: nothing else could end the wait');
     }
     if (done()) return true;
-    const until = performance.now() + timeoutMs;
+    const until = this.#kernel.now() + timeoutMs;
     let spun: SpinResult;
     do spun = this.#waitSpin.idle(done, until);
     while (spun === SPIN_AGAIN);
@@ -202,13 +202,10 @@ export class NodeAioContext implements AioContext {
   /** The sources are armed: whoever completes what `done` waits for after this look rings. */
   #waitArmed(done: () => boolean, until: number): boolean {
     const sources = this.#sources;
-    if (this.#pollSet === undefined) {
-      this.#pollSet = new PollSet(sources.length);
-      for (const { eventFd } of sources) this.#pollSet.add(eventFd.fd);
-    }
+    this.#pollSet ??= this.#kernel.createPollSet(sources.map(({ eventFd }) => eventFd.fd));
     for (;;) {
       if (done()) return true;
-      const restMs = until - performance.now();
+      const restMs = until - this.#kernel.now();
       if (restMs <= 0) return false;
       if (this.#pollSet.wait(restMs) === 0) continue;
       for (let i = 0; i < sources.length; i++) if (this.#pollSet.isReady(i)) sources[i]!.eventFd.read();
