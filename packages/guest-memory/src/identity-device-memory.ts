@@ -133,10 +133,9 @@ export class IdentityDeviceMemory implements DeviceMemory {
 
   /** Throws `RangeError` when more is unmapped than was mapped: a bug of ours. */
   unmap(_list: SegmentList, from: number, to: number): void {
-    if (to - from > this.#mappedSegmentCount) {
-      throw new RangeError(`${to - from} segments unmapped, ${this.#mappedSegmentCount} are mapped`);
-    }
-    this.#mappedSegmentCount -= to - from;
+    const left = this.#mappedSegmentCount - (to - from);
+    if (left < 0) refuseUnmap(to - from, this.#mappedSegmentCount);
+    this.#mappedSegmentCount = left;
   }
 
   mapArea(address: bigint, size: number, alignment: number, _writable: boolean): MappedArea | DmaStatus {
@@ -184,4 +183,9 @@ export class IdentityDeviceMemory implements DeviceMemory {
     this.#near[NEAR_HIGH] = this.#baseHigh[index]!;
     this.#near[NEAR_SIZE] = Math.min(this.#size[index]!, WORD - 1);
   }
+}
+
+/** Apart, because a function with a text in it is too long for the engine to inline. */
+function refuseUnmap(count: number, mappedCount: number): never {
+  throw new RangeError(`${count} segments unmapped, ${mappedCount} are mapped`);
 }

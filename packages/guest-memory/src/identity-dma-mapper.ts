@@ -20,6 +20,7 @@ export class IdentityDmaMapper implements DmaMapper {
   addressLow = 0;
   addressHigh = 0;
   readonly #pages: PageAllocator;
+  readonly #memorySize: number;
   readonly #baseLow: number;
   readonly #baseHigh: number;
   #lentCount = 0;
@@ -32,6 +33,7 @@ export class IdentityDmaMapper implements DmaMapper {
       throw new RangeError(`Base address ${base} is not page aligned, or the memory reaches bit 63`);
     }
     this.memory = memory;
+    this.#memorySize = memory.size;
     this.#pages = options.pages ?? new PageAllocator(0, memory.size);
     this.#baseLow = Number(BigInt.asUintN(32, base));
     this.#baseHigh = Number(base >> 32n);
@@ -76,8 +78,8 @@ export class IdentityDmaMapper implements DmaMapper {
   }
 
   share(offset: number, size: number, _direction: DmaDirection): boolean {
-    if (!(offset >= 0 && size >= 0 && offset + size <= this.memory.size)) {
-      throw new RangeError(`Range ${offset}+${size} is not inside the memory of ${this.memory.size} bytes`);
+    if (!(offset >= 0 && size >= 0 && offset + size <= this.#memorySize)) {
+      refuseRange(offset, size, this.#memorySize);
     }
     const low = this.#baseLow + offset;
     this.addressLow = low >>> 0;
@@ -88,10 +90,19 @@ export class IdentityDmaMapper implements DmaMapper {
 
   unshare(addressLow: number, addressHigh: number, size: number, _direction: DmaDirection): boolean {
     const offset = (addressHigh - this.#baseHigh) * WORD + (addressLow - this.#baseLow);
-    if (this.#lentCount === 0 || !(offset >= 0 && offset + size <= this.memory.size)) {
-      throw new RangeError(`Address ${addressHigh}:${addressLow} is not shared`);
+    if (this.#lentCount === 0 || !(offset >= 0 && offset + size <= this.#memorySize)) {
+      refuseAddress(addressLow, addressHigh);
     }
     this.#lentCount--;
     return true;
   }
+}
+
+// Apart, because a function with a text in it is too long for the engine to inline.
+function refuseRange(offset: number, size: number, memorySize: number): never {
+  throw new RangeError(`Range ${offset}+${size} is not inside the memory of ${memorySize} bytes`);
+}
+
+function refuseAddress(addressLow: number, addressHigh: number): never {
+  throw new RangeError(`Address ${addressHigh}:${addressLow} is not shared`);
 }

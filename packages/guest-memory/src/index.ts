@@ -1,8 +1,10 @@
 export {
   MEMORY_REGION_SIZE_MAX,
   loadIndexAcquire,
+  loadWordAcquire,
   memoryRegion,
   storeIndexRelease,
+  storeWordRelease,
   type MemoryRegion,
 } from './memory-region.ts';
 export { SegmentList } from './segment-list.ts';

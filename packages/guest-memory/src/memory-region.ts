@@ -47,3 +47,16 @@ export function loadIndexAcquire(u16: Uint16Array, index: number): number {
 export function storeIndexRelease(u16: Uint16Array, index: number, value: number): void {
   Atomics.store(u16, index, value);
 }
+
+/**
+ * The same for a 32-bit word, for rings whose index lies beside other fields of one word. Signed, so that the value is
+ * an integer of the engine's own whatever its bits.
+ */
+export function loadWordAcquire(i32: Int32Array, index: number): number {
+  return Atomics.load(i32, index);
+}
+
+/** Publishes a 32-bit word as `storeIndexRelease` does a 16-bit one. */
+export function storeWordRelease(i32: Int32Array, index: number, value: number): void {
+  Atomics.store(i32, index, value);
+}

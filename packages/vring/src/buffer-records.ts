@@ -9,6 +9,7 @@ import {
   LIST_WORDS,
   type RingBufferList,
 } from './buffer-list.ts';
+import { PACKED_FLAGS_SHIFT } from './packed-views.ts';
 import {
   DESC_ADDR_HIGH,
   DESC_ADDR_LOW,
@@ -35,6 +36,7 @@ const LINK = DESC_FLAGS_NEXT;
 const LEN = DESC_LEN;
 const NEXT_SHIFT = DESC_NEXT_SHIFT;
 const WORDS = DESC_WORDS;
+const PACKED_SHIFT = PACKED_FLAGS_SHIFT;
 
 /** Words of a record. The last one holds what the buffer is and which record follows. */
 const RECORD_WORDS = 4;
@@ -45,6 +47,10 @@ const RECORD_LINK = 3;
 const KIND_BITS = 3;
 const KIND_MASK = 7;
 
+/** `place` could get no device address. */
+export const NO_BUFFER_ADDRESS = -1;
+const NO_ADDRESS = NO_BUFFER_ADDRESS;
+
 /**
  * The driver's private copy of every descriptor it wrote: one record for each descriptor of the ring, then
  * `tableCapacity` for each indirect table. Ending a share needs address, size and direction, and must not learn them
@@ -52,18 +58,20 @@ const KIND_MASK = 7;
  * a free descriptor, by the next free one; inside tables the order never changes.
  */
 export class BufferRecords {
-  /** Last record of the chain that `place` or `end` walked through. */
+  /** Last record of the chain that `end` walked through. */
   lastRecord = 0;
   readonly #records: Uint32Array;
   readonly #dma: DmaMapper;
   readonly #words: Uint32Array;
 
-  constructor(dma: DmaMapper, queueSize: number, tableCapacity: number) {
+  /** `circular`: the last record of the ring is followed by the first, for descriptors used in ring order for ever. */
+  constructor(dma: DmaMapper, queueSize: number, tableCapacity: number, circular: boolean) {
     const count = queueSize * (1 + tableCapacity);
     this.#dma = dma;
     this.#words = dma.memory.u32;
     this.#records = new Uint32Array(count * RECORD_WORDS);
-    for (let record = 0; record < count; record++) this.#setLink(record, record + 1, COHERENT);
+    for (let record = 0; record < count; record++) this.setNext(record, record + 1);
+    if (circular) this.setNext(queueSize - 1, 0);
   }
 
   next(record: number): number {
@@ -72,48 +80,56 @@ export class BufferRecords {
 
   /** Makes `next` follow `record`, whose share has ended. */
   setNext(record: number, next: number): void {
-    this.#setLink(record, next, COHERENT);
+    this.#records[record * RECORD_WORDS + RECORD_LINK] = (next << KIND_BITS) | COHERENT;
   }
 
   /**
-   * Shares the buffers and writes their descriptors along the records from `first`. Descriptor of record r lies at
-   * word `base + r * DESC_WORDS`; its index in its table is `r - bias`. Number of buffers placed: fewer than
-   * `buffers.count` when no address could be had, and then the caller takes back those (`end`).
+   * Shares buffer `i` of a list and writes the address and length of its descriptor, whose first word is `at`: what all
+   * descriptors have in common. `VRING_DESC_F_WRITE` or 0, or `NO_BUFFER_ADDRESS` with nothing done.
    */
-  place(buffers: RingBufferList, first: number, base: number, bias: number): number {
-    const list = buffers.words;
-    const count = buffers.count;
+  place(list: RingBufferList, i: number, record: number, at: number): number {
+    const buffers = list.words;
+    const from = i * FROM_WORDS;
+    const kind = buffers[from + FROM_KIND]!;
+    const size = buffers[from + FROM_SIZE]!;
     const words = this.#words;
-    const records = this.#records;
-    const dma = this.#dma;
-    let record = first;
-    for (let i = 0; ;) {
-      const from = i * FROM_WORDS;
-      const kind = list[from + FROM_KIND]!;
-      const size = list[from + FROM_SIZE]!;
-      const own = record * RECORD_WORDS;
-      const next = records[own + RECORD_LINK]! >>> KIND_BITS;
-      let low = list[from + FROM_LOW]!;
-      let high = list[from + FROM_HIGH]!;
-      if ((kind & COHERENT) === 0) {
-        if (!dma.share(low, size, directionOf(kind))) return i;
-        low = dma.addressLow;
-        high = dma.addressHigh;
-        records[own + RECORD_LOW] = low;
-        records[own + RECORD_HIGH] = high;
-        records[own + RECORD_SIZE] = size;
-        records[own + RECORD_LINK] = (next << KIND_BITS) | kind;
-      }
-      const more = ++i < count;
-      const at = base + record * WORDS;
-      words[at + LOW] = low;
-      words[at + HIGH] = high;
-      words[at + LEN] = size;
-      words[at + LINK] = (kind & F_WRITE) | (more ? F_NEXT | ((next - bias) << NEXT_SHIFT) : 0);
-      if (!more) break;
-      record = next;
+    words[at + LEN] = size;
+    if ((kind & COHERENT) !== 0) {
+      words[at + LOW] = buffers[from + FROM_LOW]!;
+      words[at + HIGH] = buffers[from + FROM_HIGH]!;
+      return kind & F_WRITE;
     }
-    this.lastRecord = record;
+    const dma = this.#dma;
+    if (!dma.share(buffers[from + FROM_LOW]!, size, directionOf(kind))) return NO_ADDRESS;
+    const records = this.#records;
+    const own = record * RECORD_WORDS;
+    const low = dma.addressLow;
+    const high = dma.addressHigh;
+    words[at + LOW] = low;
+    words[at + HIGH] = high;
+    records[own + RECORD_LOW] = low;
+    records[own + RECORD_HIGH] = high;
+    records[own + RECORD_SIZE] = size;
+    records[own + RECORD_LINK] = (records[own + RECORD_LINK]! & ~KIND_MASK) | kind;
+    return kind;
+  }
+
+  /**
+   * Places a whole list in an indirect table, entries in order, whose records start at `first` and whose first
+   * descriptor lies at word `at`. Split entries are linked (§2.7.5.3), packed ones follow one another (§2.8.7). Number of
+   * buffers placed: fewer than the list has when no address could be had, and then the caller takes back those (`end`).
+   */
+  placeTable(list: RingBufferList, first: number, at: number, packed: boolean): number {
+    const count = list.count;
+    const words = this.#words;
+    for (let i = 0; i < count; i++) {
+      const entry = at + i * WORDS;
+      const flags = this.place(list, i, first + i, entry);
+      if (flags === NO_ADDRESS) return i;
+      const isLast = i + 1 === count;
+      if (packed) words[entry + LINK] = flags << PACKED_SHIFT;
+      else words[entry + LINK] = isLast ? flags : flags | F_NEXT | ((i + 1) << NEXT_SHIFT);
+    }
     return count;
   }
 
@@ -138,10 +154,6 @@ export class BufferRecords {
       if (!this.#dma.unshare(low, high, records[own + RECORD_SIZE]!, direction)) ended = false;
     }
     return ended;
-  }
-
-  #setLink(record: number, next: number, kind: number): void {
-    this.#records[record * RECORD_WORDS + RECORD_LINK] = (next << KIND_BITS) | kind;
   }
 }
 

@@ -12,17 +12,21 @@ export interface RingViolation {
 export interface RingFeatures {
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  /** VIRTIO_F_RING_PACKED (§2.8); a split ring otherwise (§2.7). Default false. */
+  readonly packed?: boolean;
+  /** VIRTIO_F_IN_ORDER (§2.7.9, §2.8): the device gives buffers back in the order in which they were made available. Default false. */
+  readonly inOrder?: boolean;
 }
 
 /** Device addresses of the three areas of a queue, as the driver chose them. */
 export interface QueueAddresses {
-  /** Entries; a power of two, at most 32768. */
+  /** Entries, at most 32768; of a split ring a power of two. */
   readonly size: number;
-  /** Descriptor table (`queue_desc`), 16-byte aligned. */
+  /** Descriptor table or ring (`queue_desc`), 16-byte aligned. */
   readonly descriptorArea: bigint;
-  /** Available ring (`queue_driver`), 2-byte aligned. */
+  /** Available ring (`queue_driver`), 2-byte aligned; packed: driver event suppression, 4-byte aligned. */
   readonly driverArea: bigint;
-  /** Used ring (`queue_device`), 4-byte aligned. */
+  /** Used ring (`queue_device`), 4-byte aligned; packed: device event suppression, 4-byte aligned. */
   readonly deviceArea: bigint;
 }
 
@@ -32,7 +36,7 @@ export interface QueueAddresses {
  * device-readable, `[readableCount, segments.count)` device-writable.
  */
 export interface DescriptorChain {
-  /** Index of the head descriptor: the id that goes into the used ring. */
+  /** What names the request in the ring: split, the index of its head descriptor; packed, its buffer id. */
   readonly head: number;
   readonly segments: SegmentList;
   readonly readableCount: number;
@@ -85,6 +89,8 @@ export interface DeviceQueue {
   disableKicks(): void;
   /** Asks for kicks again; true when buffers became available meanwhile (the caller must then process them). */
   enableKicks(): boolean;
+  /** Where the half stands between two batches; with it a queue can be taken over (`DeviceQueueOptions.start`). */
+  position(): QueuePosition;
   /** Stops using guest memory: drops in-flight chains' mappings and the areas'. Nothing is written afterwards. */
   release(): void;
   snapshot(): RingSnapshot;
@@ -119,6 +125,11 @@ export interface DriverQueue {
   readonly addresses: QueueAddresses;
   readonly size: number;
   readonly violation: RingViolation | undefined;
+  /**
+   * Upper half of an available buffer notification under VIRTIO_F_NOTIFICATION_DATA (§2.9): where the next request goes.
+   * Split: the available index; packed: `next_off` in bits 0 to 14 and the wrap counter in bit 15.
+   */
+  readonly kickData: number;
   /** Descriptors free (with indirect, one is enough for any list). */
   readonly freeCount: number;
   /** Requests added and not yet popped. */
@@ -148,11 +159,22 @@ export interface DriverQueue {
   snapshot(): RingSnapshot;
 }
 
-/** A decoded picture of a ring, for inspection; plain data, no live views. Shadow indices are the owner's private copies. */
-export interface RingSnapshot {
+/** A decoded picture of a ring, for inspection; plain data, no live views. Which members it has depends on `format`. */
+export type RingSnapshot = SplitRingSnapshot | PackedRingSnapshot;
+
+/** What the pictures of both formats have. */
+interface SnapshotBase {
   readonly side: 'driver' | 'device';
   readonly size: number;
   readonly features: RingFeatures;
+  /** Names of the requests in flight: split, heads; packed, buffer ids. */
+  readonly inFlight: readonly number[];
+  readonly violation: RingViolation | undefined;
+}
+
+/** A split ring. Shadow indices are the owner's private copies. */
+export interface SplitRingSnapshot extends SnapshotBase {
+  readonly format: 'split';
   /** Shared words as they stand now. */
   readonly availIdx: number;
   readonly availFlags: number;
@@ -163,8 +185,6 @@ export interface RingSnapshot {
   /** Private: driver: availIdx it will publish and last used index seen; device: last available index popped and used index published. */
   readonly shadowAvailIdx: number;
   readonly shadowUsedIdx: number;
-  readonly inFlight: readonly number[];
-  readonly violation: RingViolation | undefined;
   readonly descriptors: readonly {
     readonly address: bigint;
     readonly size: number;
@@ -175,12 +195,52 @@ export interface RingSnapshot {
   readonly used: readonly { readonly id: number; readonly size: number }[];
 }
 
+/** A place in a packed ring: a slot on a lap with this wrap counter. */
+export interface PackedPosition {
+  readonly slot: number;
+  readonly wrap: number;
+}
+
+/** An event suppression area as it stands now (§2.8.14); `flags` are `VRING_PACKED_EVENT_FLAG_*`, reserved bits included. */
+export interface PackedEventSnapshot extends PackedPosition {
+  readonly flags: number;
+}
+
+/** A packed ring. */
+export interface PackedRingSnapshot extends SnapshotBase {
+  readonly format: 'packed';
+  /** What the driver wants of calls, and the device of kicks. */
+  readonly driverEvent: PackedEventSnapshot;
+  readonly deviceEvent: PackedEventSnapshot;
+  /** Private: driver: where the next request goes and the next used descriptor is expected; device: what it pops next and where it stands with used descriptors that the driver can see. */
+  readonly shadowAvail: PackedPosition;
+  readonly shadowUsed: PackedPosition;
+  /** Of a used descriptor, `size` is the written size and the address means nothing. */
+  readonly descriptors: readonly {
+    readonly address: bigint;
+    readonly size: number;
+    readonly id: number;
+    readonly flags: number;
+  }[];
+}
+
+/**
+ * Where a device half stands, as 16 bits each. Split: the available index that it takes next and the used index it
+ * writes next; packed: slots in bits 0 to 14 with the wrap counter in bit 15 (as vhost-user's vring base has them).
+ */
+export interface QueuePosition {
+  readonly available: number;
+  readonly used: number;
+}
+
 export interface DeviceQueueOptions {
   readonly addresses: QueueAddresses;
   readonly memory: DeviceMemory;
   readonly features: RingFeatures;
   /** Largest number of mapped segments in one chain; more is a violation. Default 1024. */
   readonly segmentCountMax?: number;
+  /** Takes over a ring in use. Default: a new one (split 0 and 0; packed slot 0 with both wrap counters 1). */
+  readonly start?: QueuePosition;
 }
 
 export interface DriverQueueOptions {
@@ -189,4 +249,9 @@ export interface DriverQueueOptions {
   readonly features: RingFeatures;
   /** Buffers in one request at most; sizes the indirect tables. Default 128. */
   readonly bufferCountMax?: number;
+  /**
+   * Alignment of a split ring's used ring behind its available ring, in bytes: 4096 for a device's legacy interface, which is told
+   * only where the first area is (§2.7.2). Default 4.
+   */
+  readonly usedAlignSize?: number;
 }

@@ -1,15 +1,34 @@
-import { type DeviceMemory, type MemoryRegion, SegmentList } from '@virtlab/guest-memory';
+import {
+  type DeviceMemory,
+  DMA_OK,
+  type DmaStatus,
+  type MemoryRegion,
+  SegmentList,
+} from '@virtlab/guest-memory';
 import type { DescriptorChain } from './contract.ts';
 
 /** Copies longer than this go through a short-lived view and the engine's memmove; shorter ones byte by byte. */
 const VIEW_COPY_SIZE_MIN = 96;
 
+/** Bytes in one chain at most: a used entry could not name more (§2.7.5.2 allows one byte more). */
+export const CHAIN_SIZE_MAX = 0xffff_ffff;
+/** `RingChain.append` answers beside the `DMA_*` ones. */
+export const CHAIN_TOO_LARGE = -1;
+export const CHAIN_OUT_OF_ORDER = -2;
+export type ChainFault = typeof CHAIN_TOO_LARGE | typeof CHAIN_OUT_OF_ORDER;
+
+// V8 folds a module's own constants into optimized code, but loads imported and exported ones from their cells.
+const MAPPED = DMA_OK;
+const SIZE_MAX = CHAIN_SIZE_MAX;
+const TOO_LARGE = CHAIN_TOO_LARGE;
+const OUT_OF_ORDER = CHAIN_OUT_OF_ORDER;
+
 /**
- * The reusable chain of one head of a device queue. Everything but the data behind `segments` is private memory of the device:
+ * A reusable chain of a device queue. Everything but the data behind `segments` is private memory of the device:
  * what the driver does to its descriptors after `pop` changes nothing here.
  */
 export class RingChain implements DescriptorChain {
-  readonly head: number;
+  head = 0;
   readonly segments: SegmentList;
   readableCount = 0;
   readableSize = 0;
@@ -17,14 +36,40 @@ export class RingChain implements DescriptorChain {
   descriptorCount = 0;
   /** Popped and not pushed. */
   inFlight = false;
-  /** Available index at which the chain was popped; lets `undoPop` tell the latest one. */
+  /** Pushed, but held back until the chains before it are (IN_ORDER); `writtenSize` and `isFull` are set then. */
+  isHeld = false;
+  writtenSize = 0;
+  /** Whether all of the writable part was written. */
+  isFull = false;
+  /** Where the chain was popped: split, the available index; packed, the slot of its first descriptor. */
   position = 0;
+  /** Ring slots that the chain takes; 1 in a split ring, whose used ring has an entry for each chain. */
+  slotCount = 1;
+  readonly pool: object;
   readonly #memory: DeviceMemory;
+  #hasWritable = false;
 
-  constructor(memory: DeviceMemory, head: number, segmentCountMax: number) {
-    this.head = head;
+  /** `pool` is whose chain this is. */
+  constructor(pool: object, memory: DeviceMemory, segmentCountMax: number) {
+    this.pool = pool;
     this.#memory = memory;
     this.segments = new SegmentList(Math.min(8, segmentCountMax), segmentCountMax);
+  }
+
+  /** Maps the next buffer of the chain: `DMA_OK`, another `DMA_*` or `CHAIN_*`, with the chain then to be unmapped. */
+  append(low: number, high: number, size: number, writable: boolean): DmaStatus | ChainFault {
+    if (this.readableSize + this.writableSize + size > SIZE_MAX) return TOO_LARGE;
+    const segments = this.segments;
+    if (writable) {
+      this.#hasWritable = true;
+      this.writableSize += size;
+    } else {
+      if (this.#hasWritable) return OUT_OF_ORDER;
+      this.readableSize += size;
+    }
+    const status = size === 0 ? MAPPED : this.#memory.map(low, high, size, writable, segments);
+    if (!writable) this.readableCount = segments.count;
+    return status;
   }
 
   get regions(): readonly MemoryRegion[] {
@@ -39,6 +84,7 @@ export class RingChain implements DescriptorChain {
     this.readableCount = 0;
     this.readableSize = 0;
     this.writableSize = 0;
+    this.#hasWritable = false;
   }
 
   read(at: number, out: Uint8Array): boolean {

@@ -1,40 +1,29 @@
 import {
   VRING_AVAIL_ALIGN_SIZE,
-  VRING_AVAIL_F_NO_INTERRUPT,
   VRING_DESC_ALIGN_SIZE,
+  VRING_PACKED_DESC_ALIGN_SIZE,
+  VRING_PACKED_DESC_EVENT,
+  VRING_PACKED_EVENT_ALIGN_SIZE,
   VRING_USED_ALIGN_SIZE,
-  VRING_USED_F_NO_NOTIFY,
   vringAvailSize,
   vringDescSize,
+  vringPackedDescSize,
   vringUsedSize,
 } from '@virtlab/abi/virtio-ring';
-import {
-  type DeviceMemory,
-  loadIndexAcquire,
-  type MappedArea,
-  storeIndexRelease,
-} from '@virtlab/guest-memory';
-import { ChainReader } from './chain-reader.ts';
+import type { DeviceMemory, MappedArea } from '@virtlab/guest-memory';
 import type {
-  DescriptorChain,
   DeviceQueue,
   DeviceQueueOptions,
+  QueueAddresses,
+  QueuePosition,
   RingFeatures,
-  RingSnapshot,
   RingViolation,
 } from './contract.ts';
-import { RingChain } from './device-chain.ts';
-import { vringNeedEvent } from './need-event.ts';
-import { type RingSnapshotState, snapshotReleased, snapshotRing } from './ring-snapshot.ts';
-import { isQueueSize, RingViews, USED_ELEM_ID, USED_ELEM_LEN, USED_ELEM_WORDS } from './ring-views.ts';
+import { PackedDeviceQueue } from './packed-device-queue.ts';
+import { isPackedQueueSize, POSITION_SLOT_MASK, slotsBetween } from './packed-views.ts';
+import { isQueueSize } from './ring-views.ts';
+import { SplitDeviceQueue } from './split-device-queue.ts';
 import { faultText, hex, violation } from './violation.ts';
-
-// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
-const NO_INTERRUPT = VRING_AVAIL_F_NO_INTERRUPT;
-const NO_NOTIFY = VRING_USED_F_NO_NOTIFY;
-const USED_ID = USED_ELEM_ID;
-const USED_LEN = USED_ELEM_LEN;
-const USED_WORDS = USED_ELEM_WORDS;
 
 const SEGMENT_COUNT_MAX_DEFAULT = 1024;
 
@@ -42,310 +31,119 @@ export type DeviceQueueResult =
   | { readonly ok: true; readonly queue: DeviceQueue }
   | { readonly ok: false; readonly violation: RingViolation };
 
+/** An area as it must be mapped. */
+interface WantedArea {
+  readonly name: string;
+  readonly address: bigint;
+  readonly size: number;
+  readonly alignment: number;
+  readonly writable: boolean;
+}
+
 /**
- * Maps the areas that the driver named and makes the device half over them; used index 0. Whatever is wrong with
- * size, alignment or place is the driver's doing and comes back as a value, with nothing left mapped.
+ * Maps the areas that the driver named and makes the device half over them, split or packed as `features` say. Whatever
+ * is wrong with size, alignment, place or start is the peer's doing and comes back as a value, with nothing left mapped.
  * Throws `RangeError` only for a `segmentCountMax` that is no positive integer.
  */
 export function createDeviceQueue(options: DeviceQueueOptions): DeviceQueueResult {
-  const { addresses, memory, features, segmentCountMax = SEGMENT_COUNT_MAX_DEFAULT } = options;
-  const { size } = addresses;
+  const { addresses, memory, features, start, segmentCountMax = SEGMENT_COUNT_MAX_DEFAULT } = options;
   if (!Number.isInteger(segmentCountMax) || segmentCountMax < 1) {
     throw new RangeError(`segmentCountMax ${segmentCountMax} is not a positive integer`);
   }
-  if (!isQueueSize(size)) {
-    const message = `Queue size ${hex(size)} is not a power of two of at most 0x8000`;
-    return { ok: false, violation: violation('2.7', message) };
-  }
-  const wanted = [
-    ['descriptor', addresses.descriptorArea, vringDescSize(size), VRING_DESC_ALIGN_SIZE, false],
-    ['driver', addresses.driverArea, vringAvailSize(size), VRING_AVAIL_ALIGN_SIZE, false],
-    ['device', addresses.deviceArea, vringUsedSize(size), VRING_USED_ALIGN_SIZE, true],
-  ] as const;
+  const packed = features.packed === true;
+  const refusal = refuseSize(addresses.size, packed) ?? refuseStart(start, addresses.size, features);
+  if (refusal !== undefined) return { ok: false, violation: refusal };
   const areas: MappedArea[] = [];
-  for (const [name, address, bytes, alignment, writable] of wanted) {
-    const refusal = mapRingArea(memory, areas, name, address, bytes, alignment, writable);
-    if (refusal === undefined) continue;
+  for (const wanted of packed ? packedAreas(addresses) : splitAreas(addresses)) {
+    const fault = mapRingArea(memory, areas, wanted, packed ? PACKED_SECTIONS : SPLIT_SECTIONS);
+    if (fault === undefined) continue;
     for (const area of areas) memory.unmapArea(area);
-    return { ok: false, violation: refusal };
+    return { ok: false, violation: fault };
   }
-  const ring = new RingViews(size, areas[0]!, areas[1]!, areas[2]!);
-  return { ok: true, queue: new SplitDeviceQueue(ring, areas, memory, features, segmentCountMax) };
+  const Half = packed ? PackedDeviceQueue : SplitDeviceQueue;
+  return { ok: true, queue: new Half(options, segmentCountMax, areas) };
 }
+
+function refuseSize(size: number, packed: boolean): RingViolation | undefined {
+  if (packed) {
+    if (isPackedQueueSize(size)) return undefined;
+    return violation('2.8', `Queue size ${hex(size)} is not within 1 to 0x8000`);
+  }
+  if (isQueueSize(size)) return undefined;
+  return violation('2.7', `Queue size ${hex(size)} is not a power of two of at most 0x8000`);
+}
+
+/**
+ * Between the two indices lie the requests of a predecessor, at most as many as the ring holds. In order, the first of
+ * them would hold back all others for ever.
+ */
+function refuseStart(
+  start: QueuePosition | undefined,
+  size: number,
+  { packed, inOrder }: RingFeatures,
+): RingViolation | undefined {
+  if (start === undefined) return undefined;
+  const section = packed === true ? '2.8' : '2.7';
+  const { available, used } = start;
+  const what = `Start at available ${hex(available)}, used ${hex(used)} of a queue of ${hex(size)}`;
+  const isWord = (word: number): boolean => Number.isInteger(word) && word >= 0 && word <= 0xffff;
+  if (!isWord(available) || !isWord(used)) return violation(section, `${what} is not two 16-bit words`);
+  if (packed === true && Math.max(available & POSITION_SLOT_MASK, used & POSITION_SLOT_MASK) >= size) {
+    return violation(section, `${what} is outside the ring`);
+  }
+  const between = packed === true ? slotsBetween(used, available, size) : (available - used) & 0xffff;
+  if (between > size) return violation(section, `${what} has more in flight than the queue holds`);
+  if (inOrder === true && between !== 0) {
+    return violation(section, `${what} has requests in flight that hold back all others (VIRTIO_F_IN_ORDER)`);
+  }
+  return undefined;
+}
+
+function splitAreas({ size, descriptorArea, driverArea, deviceArea }: QueueAddresses): WantedArea[] {
+  return [
+    wantedArea('descriptor', descriptorArea, vringDescSize(size), VRING_DESC_ALIGN_SIZE, false),
+    wantedArea('driver', driverArea, vringAvailSize(size), VRING_AVAIL_ALIGN_SIZE, false),
+    wantedArea('device', deviceArea, vringUsedSize(size), VRING_USED_ALIGN_SIZE, true),
+  ];
+}
+
+/** The device writes used descriptors over those that the driver made available, so the ring itself is writable. */
+function packedAreas({ size, descriptorArea, driverArea, deviceArea }: QueueAddresses): WantedArea[] {
+  const eventSize = VRING_PACKED_DESC_EVENT.size;
+  return [
+    wantedArea('descriptor', descriptorArea, vringPackedDescSize(size), VRING_PACKED_DESC_ALIGN_SIZE, true),
+    wantedArea('driver', driverArea, eventSize, VRING_PACKED_EVENT_ALIGN_SIZE, false),
+    wantedArea('device', deviceArea, eventSize, VRING_PACKED_EVENT_ALIGN_SIZE, true),
+  ];
+}
+
+function wantedArea(
+  name: string,
+  address: bigint,
+  size: number,
+  alignment: number,
+  writable: boolean,
+): WantedArea {
+  return { name, address, size, alignment, writable };
+}
+
+/** Sections on where areas may lie, and on their alignment. */
+const SPLIT_SECTIONS = ['2.7', '2.7.1'] as const;
+const PACKED_SECTIONS = ['2.8', '2.8.11'] as const;
 
 function mapRingArea(
   memory: DeviceMemory,
   areas: MappedArea[],
-  name: string,
-  address: bigint,
-  bytes: number,
-  alignment: number,
-  writable: boolean,
+  { name, address, size, alignment, writable }: WantedArea,
+  [place, aligned]: readonly [string, string],
 ): RingViolation | undefined {
-  const what = `The ${name} area at ${hex(address)}, ${hex(bytes)} bytes,`;
-  if (address < 0n || address >= 1n << 64n) return violation('2.7', `${what} is no 64-bit address`);
+  const what = `The ${name} area at ${hex(address)}, ${hex(size)} bytes,`;
+  if (address < 0n || address >= 1n << 64n) return violation(place, `${what} is no 64-bit address`);
   if (address % BigInt(alignment) !== 0n) {
-    return violation('2.7.1', `${what} is not aligned to ${hex(alignment)}`);
+    return violation(aligned, `${what} is not aligned to ${hex(alignment)}`);
   }
-  const area = memory.mapArea(address, bytes, alignment, writable);
-  if (typeof area === 'number') return violation('2.7', `${what} ${faultText(area)}`);
-  areas.push(area);
+  const mapped = memory.mapArea(address, size, alignment, writable);
+  if (typeof mapped === 'number') return violation(place, `${what} ${faultText(mapped)}`);
+  areas.push(mapped);
   return undefined;
-}
-
-/** The device half of a split virtqueue (VIRTIO 1.4 §2.7). See README, "Memory ordering", for why no wake-up is lost. */
-class SplitDeviceQueue implements DeviceQueue {
-  readonly size: number;
-  readonly #ring: RingViews;
-  readonly #areas: readonly MappedArea[];
-  readonly #memory: DeviceMemory;
-  readonly #features: RingFeatures;
-  readonly #eventIdx: boolean;
-  readonly #segmentCountMax: number;
-  readonly #reader: ChainReader;
-
-  /** By head; made when a head is first used. A chain knows whether it is in flight. */
-  readonly #chains: (RingChain | undefined)[];
-  #inFlightCount = 0;
-
-  /** Entry that `pop` takes next. */
-  #nextAvail = 0;
-  /** Available index as last read and found valid. */
-  #seenAvail = 0;
-  /** Entries that were popped and taken back; they lie at `#nextAvail` and after. */
-  #undoneCount = 0;
-  /** Used entries written, and the index that the driver can see. */
-  #stagedUsed = 0;
-  #publishedUsed = 0;
-  /** Entries published since `needsCall` was last asked; not modulo 65536, so a whole lap is noticed. */
-  #unaskedCount = 0;
-
-  #kicksEnabled = true;
-  /** What `avail_event` holds, or -1 while only the driver has written it. */
-  #availEvent = -1;
-  #stopped = false;
-  #released = false;
-  #violation: RingViolation | undefined = undefined;
-
-  constructor(
-    ring: RingViews,
-    areas: readonly MappedArea[],
-    memory: DeviceMemory,
-    features: RingFeatures,
-    segmentCountMax: number,
-  ) {
-    this.size = ring.size;
-    this.#ring = ring;
-    this.#areas = areas;
-    this.#memory = memory;
-    this.#features = features;
-    this.#eventIdx = features.eventIdx;
-    this.#segmentCountMax = segmentCountMax;
-    this.#reader = new ChainReader(ring, memory, features.indirect, segmentCountMax);
-    this.#chains = Array.from({ length: ring.size }, () => undefined);
-  }
-
-  get violation(): RingViolation | undefined {
-    return this.#violation;
-  }
-
-  get inFlightCount(): number {
-    return this.#inFlightCount;
-  }
-
-  hasAvailable(): boolean {
-    return this.#nextAvail !== this.#seenAvail || this.#look();
-  }
-
-  pop(): RingChain | undefined {
-    const position = this.#nextAvail;
-    if (position === this.#seenAvail && !this.#look()) return undefined;
-    const ring = this.#ring;
-    const head = ring.avail16[ring.availRing + (position & ring.mask)]!;
-    if (head >= ring.size) return this.#rejectHead(head, position);
-    const chain = this.#chains[head] ?? this.#makeChain(head);
-    if (chain.inFlight) return this.#rejectHead(head, position);
-    if (!this.#reader.read(chain, head)) return this.#break(this.#reader.violation);
-    chain.inFlight = true;
-    chain.position = position;
-    this.#inFlightCount++;
-    this.#nextAvail = (position + 1) & 0xffff;
-    if (this.#undoneCount !== 0) this.#undoneCount--;
-    return chain;
-  }
-
-  undoPop(chain: DescriptorChain): void {
-    if (this.#released) return;
-    const own = this.#own(chain);
-    const position = (this.#nextAvail - 1) & 0xffff;
-    if (own.position !== position) throw new RangeError(`Chain ${own.head} is not the one popped last`);
-    this.#recycle(own);
-    this.#nextAvail = position;
-    if (this.#stopped) this.#seenAvail = position;
-    else this.#undoneCount++;
-  }
-
-  push(chain: DescriptorChain, writtenSize: number): void {
-    if (this.#released) return;
-    const own = this.#own(chain);
-    if (!(writtenSize >= 0 && writtenSize <= own.writableSize)) {
-      throw new RangeError(`Written size ${writtenSize} is outside 0..${own.writableSize}`);
-    }
-    const head = own.head;
-    this.#recycle(own);
-    if (this.#stopped) return;
-    const { used32, usedRing, mask } = this.#ring;
-    const staged = this.#stagedUsed;
-    const at = usedRing + (staged & mask) * USED_WORDS;
-    used32[at + USED_ID] = head;
-    used32[at + USED_LEN] = writtenSize;
-    this.#stagedUsed = (staged + 1) & 0xffff;
-  }
-
-  publish(): void {
-    const staged = this.#stagedUsed;
-    if (staged === this.#publishedUsed || this.#stopped) return;
-    this.#unaskedCount += (staged - this.#publishedUsed) & 0xffff;
-    this.#publishedUsed = staged;
-    storeIndexRelease(this.#ring.used16, this.#ring.usedIdx, staged);
-  }
-
-  needsCall(): boolean {
-    this.publish();
-    const count = this.#unaskedCount;
-    if (count === 0 || this.#stopped) return false;
-    this.#unaskedCount = 0;
-    const { avail16, availFlags, usedEvent } = this.#ring;
-    if (!this.#eventIdx) return (loadIndexAcquire(avail16, availFlags) & NO_INTERRUPT) === 0;
-    // After a full lap the 16-bit window no longer tells what was crossed: call rather than lose one (§2.7.7.2).
-    if (count > 0xffff) return true;
-    return vringNeedEvent(
-      loadIndexAcquire(avail16, usedEvent),
-      this.#publishedUsed,
-      this.#publishedUsed - count,
-    );
-  }
-
-  disableKicks(): void {
-    if (!this.#kicksEnabled || this.#stopped) return;
-    this.#kicksEnabled = false;
-    const { used16, usedFlags } = this.#ring;
-    if (!this.#eventIdx) {
-      storeIndexRelease(used16, usedFlags, NO_NOTIFY);
-      return;
-    }
-    // An event that has passed stays quiet by itself; one that is still to come moves half a lap away.
-    const unseen = this.#unseenAvail();
-    if (this.#availEvent === unseen || this.#availEvent < 0) this.#writeAvailEvent(unseen ^ 0x8000);
-  }
-
-  /**
-   * True also for entries that `pop` has not reached yet; chains taken back by `undoPop` do not count, so that a
-   * device can wait for more than it was given.
-   */
-  enableKicks(): boolean {
-    if (this.#stopped) return false;
-    const { used16, usedFlags, avail16, availIdx } = this.#ring;
-    const unseen = this.#unseenAvail();
-    if (this.#eventIdx) {
-      if (this.#availEvent !== unseen) this.#writeAvailEvent(unseen);
-    } else if (!this.#kicksEnabled) storeIndexRelease(used16, usedFlags, 0);
-    this.#kicksEnabled = true;
-    return this.#accept(loadIndexAcquire(avail16, availIdx)) && this.#seenAvail !== unseen;
-  }
-
-  release(): void {
-    if (this.#released) return;
-    this.#released = true;
-    this.#stop();
-    for (const chain of this.#chains) chain?.unmap();
-    this.#chains.fill(undefined);
-    this.#inFlightCount = 0;
-    for (const area of this.#areas) this.#memory.unmapArea(area);
-  }
-
-  snapshot(): RingSnapshot {
-    const state: RingSnapshotState = {
-      side: 'device',
-      features: this.#features,
-      shadowAvailIdx: this.#nextAvail,
-      shadowUsedIdx: this.#publishedUsed,
-      inFlight: this.#chains.flatMap((chain, head) => (chain?.inFlight === true ? [head] : [])),
-      violation: this.#violation,
-    };
-    return this.#released ? snapshotReleased(this.size, state) : snapshotRing(this.#ring, state);
-  }
-
-  /** Reads the available index; before it answers "nothing" it has asked for a kick and looked again. */
-  #look(): boolean {
-    if (this.#stopped) return false;
-    const { avail16, availIdx } = this.#ring;
-    const seen = this.#seenAvail;
-    let index = loadIndexAcquire(avail16, availIdx);
-    if (index === seen && this.#eventIdx && this.#kicksEnabled && this.#availEvent !== seen) {
-      this.#writeAvailEvent(seen);
-      index = loadIndexAcquire(avail16, availIdx);
-    }
-    return this.#accept(index) && index !== seen;
-  }
-
-  /** Takes over an available index, unless it moved back or announces more than a queue can hold (§2.7.6.1). */
-  #accept(index: number): boolean {
-    const ahead = (index - this.#nextAvail) & 0xffff;
-    if (ahead > this.size || ahead < ((this.#seenAvail - this.#nextAvail) & 0xffff)) {
-      const from = `at ${hex(this.#nextAvail)} of a queue of ${hex(this.size)}, last seen ${hex(this.#seenAvail)}`;
-      this.#break(violation('2.7.6.1', `Available index moved to ${hex(index)} with the device ${from}`));
-      return false;
-    }
-    this.#seenAvail = index;
-    return true;
-  }
-
-  #unseenAvail(): number {
-    return (this.#nextAvail + this.#undoneCount) & 0xffff;
-  }
-
-  #writeAvailEvent(event: number): void {
-    this.#availEvent = event;
-    storeIndexRelease(this.#ring.used16, this.#ring.availEvent, event);
-  }
-
-  #makeChain(head: number): RingChain {
-    const chain = new RingChain(this.#memory, head, this.#segmentCountMax);
-    this.#chains[head] = chain;
-    return chain;
-  }
-
-  #own(chain: DescriptorChain): RingChain {
-    const own = this.#chains[chain.head];
-    if (own === undefined || own !== chain || !own.inFlight) {
-      throw new RangeError(`Chain ${chain.head} is not in flight here`);
-    }
-    return own;
-  }
-
-  #recycle(chain: RingChain): void {
-    chain.unmap();
-    chain.inFlight = false;
-    this.#inFlightCount--;
-  }
-
-  #rejectHead(head: number, position: number): undefined {
-    const where = `Available entry ${hex(position & this.#ring.mask)} names descriptor ${hex(head)}`;
-    return head >= this.size
-      ? this.#break(violation('2.7.6', `${where} in a queue of ${hex(this.size)}`))
-      : this.#break(violation('2.7.13', `${where}, which is in flight already`));
-  }
-
-  #break(reason: RingViolation | undefined): undefined {
-    this.#violation ??= reason;
-    this.#stop();
-  }
-
-  /** From here on nothing is popped and nothing is written; `pop` needs no check of its own for it. */
-  #stop(): void {
-    this.#stopped = true;
-    this.#seenAvail = this.#nextAvail;
-    this.#undoneCount = 0;
-  }
 }

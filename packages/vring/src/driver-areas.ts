@@ -1,20 +1,51 @@
 import {
   VRING_DESC,
+  VRING_PACKED_DESC_EVENT,
+  VRING_PACKED_EVENT_ALIGN_SIZE,
   VRING_USED_ALIGN_SIZE,
   vringAvailSize,
   vringDescSize,
+  vringPackedDescSize,
   vringUsedSize,
 } from '@virtlab/abi/virtio-ring';
 import type { CoherentBuffer, DmaMapper } from '@virtlab/guest-memory';
 import type { QueueAddresses } from './contract.ts';
-import { RingViews } from './ring-views.ts';
+import type { AreaStart } from './ring-views.ts';
+
+/** Bytes of the three areas, laid one after the other, and the alignment of the last one. */
+export interface AreaSizes {
+  readonly descriptors: number;
+  readonly driver: number;
+  readonly device: number;
+  readonly deviceAlignSize: number;
+}
+
+export function splitAreaSizes(size: number, usedAlignSize: number = VRING_USED_ALIGN_SIZE): AreaSizes {
+  return {
+    descriptors: vringDescSize(size),
+    driver: vringAvailSize(size),
+    device: vringUsedSize(size),
+    deviceAlignSize: usedAlignSize,
+  };
+}
+
+export function packedAreaSizes(size: number): AreaSizes {
+  return {
+    descriptors: vringPackedDescSize(size),
+    driver: VRING_PACKED_DESC_EVENT.size,
+    device: VRING_PACKED_DESC_EVENT.size,
+    deviceAlignSize: VRING_PACKED_EVENT_ALIGN_SIZE,
+  };
+}
 
 /**
  * The memory of a driver half, lent to the device for as long as the queue lives: the three areas in one allocation
  * (fewer grants) and, with indirect descriptors, one table for each descriptor in another.
  */
 export class DriverAreas {
-  readonly ring: RingViews;
+  readonly descriptors: AreaStart;
+  readonly driver: AreaStart;
+  readonly device: AreaStart;
   readonly addresses: QueueAddresses;
   /** Entries in each indirect table; 0 without. */
   readonly tableCapacity: number;
@@ -27,19 +58,16 @@ export class DriverAreas {
   readonly #held: CoherentBuffer[] = [];
 
   /** Allocates; throws `DmaError` as `allocateCoherent` does, with nothing left behind. */
-  constructor(dma: DmaMapper, size: number, tableCapacity: number) {
+  constructor(dma: DmaMapper, size: number, tableCapacity: number, sizes: AreaSizes) {
     this.#dma = dma;
-    const driverOffset = vringDescSize(size);
-    const deviceOffset = alignUp(driverOffset + vringAvailSize(size), VRING_USED_ALIGN_SIZE);
-    const areas = this.#allocate(deviceOffset + vringUsedSize(size));
+    const driverOffset = sizes.descriptors;
+    const deviceOffset = alignUp(driverOffset + sizes.driver, sizes.deviceAlignSize);
+    const areas = this.#allocate(deviceOffset + sizes.device);
     const region = dma.memory;
     const address = addressOf(areas);
-    this.ring = new RingViews(
-      size,
-      { region, offset: areas.offset },
-      { region, offset: areas.offset + driverOffset },
-      { region, offset: areas.offset + deviceOffset },
-    );
+    this.descriptors = { region, offset: areas.offset };
+    this.driver = { region, offset: areas.offset + driverOffset };
+    this.device = { region, offset: areas.offset + deviceOffset };
     this.addresses = {
       size,
       descriptorArea: address,

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createBufferList } from './buffer-list.ts';
-import type { DescriptorChain } from './contract.ts';
-import { createDeviceRig, createDriverRig, type DeviceRig, type DriverRig, type RawRing } from './testing.ts';
+import { createDeviceRig, createDriverRig, type RawRing } from './testing.ts';
+import { campaign, campaignTimeoutMs } from './testing/campaign.ts';
+import { DEVICE_MOVES, DeviceUnderFire, DRIVER_MOVES, DriverUnderFire } from './testing/under-fire.ts';
 
 /** Values that sit on an edge of something, or are anything. */
 const word16 = fc.oneof(
@@ -94,65 +94,11 @@ function strike(ring: RawRing, payload: bigint, { target, at, a, b, flags: bits,
   }
 }
 
-type DeviceMove = 'pop' | 'push' | 'undo' | 'call' | 'off' | 'on' | 'look' | 'touch' | 'snapshot';
-const deviceMove: fc.Arbitrary<DeviceMove> = fc.constantFrom(
-  ...(['pop', 'pop', 'pop', 'push', 'undo', 'call', 'off', 'on', 'look', 'touch', 'snapshot'] as const),
-);
-
-function moveDevice({ queue, region }: DeviceRig, held: DescriptorChain[], move: DeviceMove): void {
-  switch (move) {
-    case 'pop':
-      // Ends by itself: a head in flight twice is a violation, so a queue gives at most its size.
-      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) held.push(chain);
-      break;
-    case 'push': {
-      const chain = held.shift();
-      if (chain !== undefined) queue.push(chain, chain.writableSize);
-      break;
-    }
-    case 'undo': {
-      const chain = held.pop();
-      if (chain !== undefined) queue.undoPop(chain);
-      break;
-    }
-    case 'touch':
-      for (const chain of held) touch(chain, region.size);
-      break;
-    case 'call':
-      queue.needsCall();
-      break;
-    case 'off':
-      queue.disableKicks();
-      break;
-    case 'on':
-      queue.enableKicks();
-      break;
-    case 'look':
-      queue.hasAvailable();
-      break;
-    case 'snapshot':
-      queue.snapshot();
-  }
-}
-
-/** All that a device may do with a chain stays inside memory and inside the chain. */
-function touch(chain: DescriptorChain, memorySize: number): void {
-  const { segments, readableCount, readableSize, writableSize } = chain;
-  let sum = 0;
-  for (let i = 0; i < segments.count; i++) {
-    if (segments.offset[i]! + segments.size[i]! > memorySize) throw new Error(`Segment ${i} leaves memory`);
-    sum += segments.size[i]!;
-  }
-  expect(sum).toBe(readableSize + writableSize);
-  expect(readableCount).toBeLessThanOrEqual(segments.count);
-  expect(chain.read(0, new Uint8Array(Math.min(readableSize, 5000)))).toBe(true);
-  expect(chain.write(0, new Uint8Array(Math.min(writableSize, 100)).fill(0xff))).toBe(true);
-  expect(Number.isNaN(chain.readU32(readableSize - 3))).toBe(true);
-  expect(chain.writeU16(writableSize - 1, 1)).toBe(false);
-}
-
-describe('hostile driver against the device half', () => {
-  const step = fc.oneof({ weight: 3, arbitrary: blow }, { weight: 2, arbitrary: deviceMove });
+describe('split ring: hostile driver against the device half', { timeout: campaignTimeoutMs() }, () => {
+  const step = fc.oneof(
+    { weight: 3, arbitrary: blow },
+    { weight: 2, arbitrary: fc.constantFrom(...DEVICE_MOVES) },
+  );
 
   it('never throws, never hangs, never reaches outside memory, and leaves nothing mapped', () => {
     let broken = 0;
@@ -164,23 +110,22 @@ describe('hostile driver against the device half', () => {
           indirect: fc.boolean(),
           eventIdx: fc.boolean(),
           split: fc.boolean(),
+          inOrder: fc.boolean(),
         }),
         fc.array(step, { maxLength: 80, size: 'max' }),
-        ({ sizeLog2, indirect, eventIdx, split }, steps) => {
+        ({ sizeLog2, indirect, eventIdx, split, inOrder }, steps) => {
           const size = 1 << sizeLog2;
           const rig = createDeviceRig({
             size,
-            features: { indirect, eventIdx },
+            features: { indirect, eventIdx, inOrder },
             ...(split ? { splitSize: 48 } : {}),
           });
-          const held: DescriptorChain[] = [];
+          const device = new DeviceUnderFire(rig);
           for (const move of steps) {
-            if (typeof move === 'string') moveDevice(rig, held, move);
+            if (typeof move === 'string') device.move(move);
             else strike(rig.driver.ring, rig.payload, move);
-            expect(held.length).toBe(rig.queue.inFlightCount);
-            expect(held.length).toBeLessThanOrEqual(size);
-            popped += held.length;
           }
+          popped += device.poppedCount;
           const { violation } = rig.queue;
           if (violation !== undefined) broken++;
           expect(violation?.section ?? '2.7').toMatch(/^2\.7(\.\d+)*$/);
@@ -189,103 +134,34 @@ describe('hostile driver against the device half', () => {
           rig.memory.assertNothingMapped();
         },
       ),
-      { numRuns: 400 },
+      campaign(400),
     );
     expect(broken).toBeGreaterThan(20);
     expect(popped).toBeGreaterThan(100);
   });
 });
 
-type DriverMove = 'add' | 'publish' | 'kick' | 'pop' | 'off' | 'on' | 'look' | 'answer' | 'snapshot';
-const driverMove: fc.Arbitrary<DriverMove> = fc.constantFrom(
-  ...(['add', 'add', 'publish', 'kick', 'pop', 'off', 'on', 'look', 'answer', 'answer', 'snapshot'] as const),
-);
-
-class DriverUnderFire {
-  readonly rig: DriverRig;
-  readonly #list = createBufferList();
-  readonly #outstanding = new Set<number>();
-  #next = 0;
-
-  constructor(rig: DriverRig) {
-    this.rig = rig;
-  }
-
-  move(move: DriverMove): void {
-    const { queue, device } = this.rig;
-    switch (move) {
-      case 'add':
-        this.#add();
-        break;
-      case 'publish':
-        queue.publish();
-        break;
-      case 'kick':
-        queue.needsKick();
-        break;
-      case 'pop':
-        this.#pop();
-        break;
-      case 'off':
-        queue.disableCalls();
-        break;
-      case 'on':
-        queue.enableCalls();
-        break;
-      case 'look':
-        queue.hasUsed();
-        break;
-      case 'answer':
-        for (const head of device.takeAvailable()) device.use(head, head & 63);
-        break;
-      case 'snapshot':
-        queue.snapshot();
-    }
-  }
-
-  /** Every token came back or is abandoned, once; nothing stays shared. */
-  finish(): void {
-    const abandoned: number[] = [];
-    expect(this.rig.queue.inFlightCount).toBe(this.#outstanding.size);
-    expect(this.rig.queue.release((token) => abandoned.push(token))).toBe(true);
-    expect(abandoned.toSorted((a, b) => a - b)).toEqual([...this.#outstanding].toSorted((a, b) => a - b));
-    expect(this.rig.close()).toBe(true);
-  }
-
-  #add(): void {
-    const count = Math.min(1 + (this.#next % 4), this.rig.queue.size);
-    const at = this.rig.payload + (this.#next % 500) * 128;
-    this.#list.clear();
-    for (let i = 0; i < count; i++) {
-      if (i * 2 < count) this.#list.addReadable(at + i * 16, 16);
-      else this.#list.addWritable(at + i * 16, 16);
-    }
-    if (this.rig.queue.add(this.#list, this.#next) === 0) this.#outstanding.add(this.#next++);
-  }
-
-  #pop(): void {
-    const { queue } = this.rig;
-    for (let token = queue.popUsed(); token >= 0; token = queue.popUsed()) {
-      if (!this.#outstanding.delete(token))
-        throw new Error(`Token ${token} came back, but was not outstanding`);
-      expect(queue.usedSize).toBeLessThanOrEqual(32);
-    }
-  }
-}
-
-describe('hostile device against the driver half', () => {
-  const step = fc.oneof({ weight: 1, arbitrary: blow }, { weight: 2, arbitrary: driverMove });
+describe('split ring: hostile device against the driver half', { timeout: campaignTimeoutMs() }, () => {
+  const step = fc.oneof(
+    { weight: 1, arbitrary: blow },
+    { weight: 2, arbitrary: fc.constantFrom(...DRIVER_MOVES) },
+  );
 
   it('never throws, never hangs, gives no token twice, and takes all memory back', () => {
     let broken = 0;
     fc.assert(
       fc.property(
-        fc.record({ sizeLog2: fc.nat(4), indirect: fc.boolean(), eventIdx: fc.boolean() }),
+        fc.record({
+          sizeLog2: fc.nat(4),
+          indirect: fc.boolean(),
+          eventIdx: fc.boolean(),
+          inOrder: fc.boolean(),
+        }),
         fc.array(step, { maxLength: 80, size: 'max' }),
-        ({ sizeLog2, indirect, eventIdx }, steps) => {
+        ({ sizeLog2, indirect, eventIdx, inOrder }, steps) => {
           const rig = createDriverRig({
             size: 1 << sizeLog2,
-            features: { indirect, eventIdx },
+            features: { indirect, eventIdx, inOrder },
             bufferCountMax: 3,
             shareMax: 40,
           });
@@ -299,7 +175,7 @@ describe('hostile device against the driver half', () => {
           driver.finish();
         },
       ),
-      { numRuns: 200 },
+      campaign(200),
     );
     expect(broken).toBeGreaterThan(10);
   });

@@ -8,12 +8,18 @@ export {
   type DeviceQueueOptions,
   type DriverQueue,
   type DriverQueueOptions,
+  type PackedEventSnapshot,
+  type PackedPosition,
+  type PackedRingSnapshot,
   type QueueAddresses,
+  type QueuePosition,
   type RingFeatures,
   type RingSnapshot,
   type RingViolation,
+  type SplitRingSnapshot,
 } from './contract.ts';
 export { createBufferList } from './buffer-list.ts';
 export { createDeviceQueue, type DeviceQueueResult } from './device-queue.ts';
 export { createDriverQueue } from './driver-queue.ts';
 export { vringNeedEvent } from './need-event.ts';
+export { ringFeatures } from './ring-features.ts';

@@ -6,3 +6,21 @@
 export function vringNeedEvent(event: number, newIdx: number, oldIdx: number): boolean {
   return ((newIdx - event - 1) & 0xffff) < ((newIdx - oldIdx) & 0xffff);
 }
+
+/**
+ * The same for a packed ring of `size` slots (VIRTIO §2.8.10): whether the `count` slots before slot `slot` of the lap
+ * `wrap` contain slot `event` of the lap `eventWrap`. True also for an event outside the ring, which no slot ever
+ * crosses, and for more than a lap of slots.
+ */
+export function packedNeedEvent(
+  event: number,
+  eventWrap: number,
+  slot: number,
+  wrap: number,
+  count: number,
+  size: number,
+): boolean {
+  if (event >= size || count > size) return true;
+  const behind = slot - event - 1 + (eventWrap === wrap ? 0 : size);
+  return behind >= 0 && behind < count;
+}

@@ -1,5 +1,5 @@
 import { loadIndexAcquire } from '@virtlab/guest-memory';
-import type { RingFeatures, RingSnapshot, RingViolation } from './contract.ts';
+import type { RingFeatures, RingViolation, SplitRingSnapshot } from './contract.ts';
 import {
   DESC_ADDR_HIGH,
   DESC_ADDR_LOW,
@@ -24,13 +24,14 @@ export interface RingSnapshotState {
 }
 
 /** Decodes the whole ring into plain data. Words of the other party are copied as they are, without judgement. */
-export function snapshotRing(ring: RingViews, state: RingSnapshotState): RingSnapshot {
+export function snapshotRing(ring: RingViews, state: RingSnapshotState): SplitRingSnapshot {
   const { size, avail16, used16, used32 } = ring;
   const entries = Array.from({ length: size }, (_, index) => index);
   return {
+    format: 'split',
     side: state.side,
     size,
-    features: { indirect: state.features.indirect, eventIdx: state.features.eventIdx },
+    features: { ...state.features },
     availIdx: loadIndexAcquire(avail16, ring.availIdx),
     availFlags: loadIndexAcquire(avail16, ring.availFlags),
     usedIdx: loadIndexAcquire(used16, ring.usedIdx),
@@ -51,11 +52,12 @@ export function snapshotRing(ring: RingViews, state: RingSnapshotState): RingSna
 }
 
 /** The picture of a queue whose memory was given back: only the private side is left. */
-export function snapshotReleased(size: number, state: RingSnapshotState): RingSnapshot {
+export function snapshotReleased(size: number, state: RingSnapshotState): SplitRingSnapshot {
   return {
+    format: 'split',
     side: state.side,
     size,
-    features: { indirect: state.features.indirect, eventIdx: state.features.eventIdx },
+    features: { ...state.features },
     availIdx: 0,
     availFlags: 0,
     usedIdx: 0,
@@ -72,7 +74,7 @@ export function snapshotReleased(size: number, state: RingSnapshotState): RingSn
   };
 }
 
-function snapshotDescriptor(ring: RingViews, index: number): RingSnapshot['descriptors'][number] {
+function snapshotDescriptor(ring: RingViews, index: number): SplitRingSnapshot['descriptors'][number] {
   const at = ring.descBase + index * DESC_WORDS;
   const flagsNext = ring.desc32[at + DESC_FLAGS_NEXT]!;
   const high = BigInt(ring.desc32[at + DESC_ADDR_HIGH]!);

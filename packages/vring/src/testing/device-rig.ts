@@ -9,8 +9,10 @@ import {
   type SegmentList,
 } from '@virtlab/guest-memory';
 import { CountingDeviceMemory } from '@virtlab/guest-memory/testing';
-import type { DeviceQueue, RingFeatures } from '../contract.ts';
+import type { DeviceQueue, QueueAddresses, QueuePosition, RingFeatures } from '../contract.ts';
 import { createDeviceQueue } from '../device-queue.ts';
+import { RawPackedRing, rawPackedRingAddresses, rawPackedRingSize } from './packed-raw-ring.ts';
+import { PackedScriptedDriver } from './packed-scripted-driver.ts';
 import { RawRing, reachRegion, rawRingAddresses, rawRingSize } from './raw-ring.ts';
 import { ScriptedDriver } from './scripted-driver.ts';
 
@@ -26,13 +28,12 @@ export interface DeviceRigOptions {
   readonly segmentCountMax?: number;
   /** Mappings break at multiples of this many bytes, as those of scattered pages do; default: never. */
   readonly splitSize?: number;
+  readonly start?: QueuePosition;
 }
 
-/** A device half with a scripted driver before it and books on its mappings. */
-export interface DeviceRig {
+interface RigParts {
   readonly region: MemoryRegion;
   readonly base: bigint;
-  readonly driver: ScriptedDriver;
   readonly memory: CountingDeviceMemory;
   readonly queue: DeviceQueue;
   /** 128 KiB for buffers and tables: device address and offset in `region`. */
@@ -40,25 +41,56 @@ export interface DeviceRig {
   readonly payloadOffset: number;
 }
 
+/** A device half with a scripted driver before it and books on its mappings. */
+export interface DeviceRig extends RigParts {
+  readonly driver: ScriptedDriver;
+}
+export interface PackedDeviceRig extends RigParts {
+  readonly driver: PackedScriptedDriver;
+}
+
 /** Makes a rig; the driver has zeroed the areas. Ring memory, and nothing else, precedes the payload. */
 export function createDeviceRig(options: DeviceRigOptions = {}): DeviceRig {
-  const { size = 8, segmentCountMax } = options;
-  const features = { indirect: true, eventIdx: false, ...options.features };
-  const payloadOffset = Math.ceil((RING_OFFSET + rawRingSize(size)) / 0x1000) * 0x1000;
+  const { size = 8 } = options;
+  const addresses = rawRingAddresses(size, BASE + BigInt(RING_OFFSET));
+  const parts = assemble(options, addresses, rawRingSize(size), false);
+  return { ...parts, driver: new ScriptedDriver(new RawRing(addresses, reachRegion(parts.region, BASE))) };
+}
+
+/** The same with a packed ring. */
+export function createPackedDeviceRig(options: DeviceRigOptions = {}): PackedDeviceRig {
+  const { size = 8 } = options;
+  const addresses = rawPackedRingAddresses(size, BASE + BigInt(RING_OFFSET));
+  const parts = assemble(options, addresses, rawPackedRingSize(size), true);
+  const ring = new RawPackedRing(addresses, reachRegion(parts.region, BASE));
+  return { ...parts, driver: new PackedScriptedDriver(ring) };
+}
+
+function assemble(
+  options: DeviceRigOptions,
+  addresses: QueueAddresses,
+  ringSize: number,
+  packed: boolean,
+): RigParts {
+  const { splitSize, segmentCountMax, start } = options;
+  const features = { indirect: true, eventIdx: false, ...options.features, packed };
+  const payloadOffset = Math.ceil((RING_OFFSET + ringSize) / 0x1000) * 0x1000;
   const region = memoryRegion(new ArrayBuffer(payloadOffset + PAYLOAD_SIZE));
   const identity = new IdentityDeviceMemory([{ guestAddress: BASE, region }]);
-  const split = options.splitSize;
   const memory = new CountingDeviceMemory(
-    split === undefined ? identity : new SplittingMemory(identity, split),
+    splitSize === undefined ? identity : new SplittingMemory(identity, splitSize),
   );
-  const addresses = rawRingAddresses(size, BASE + BigInt(RING_OFFSET));
-  const limit = segmentCountMax === undefined ? {} : { segmentCountMax };
-  const made = createDeviceQueue({ addresses, memory, features, ...limit });
+  const made = createDeviceQueue({
+    addresses,
+    memory,
+    features,
+    ...(segmentCountMax === undefined ? {} : { segmentCountMax }),
+    ...(start === undefined ? {} : { start }),
+  });
   if (!made.ok) throw new Error(made.violation.message);
   return {
     region,
     base: BASE,
-    driver: new ScriptedDriver(new RawRing(addresses, reachRegion(region, BASE))),
     memory,
     queue: made.queue,
     payload: BASE + BigInt(payloadOffset),

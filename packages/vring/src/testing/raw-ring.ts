@@ -168,6 +168,12 @@ export class RawRing {
     VRING_DESC.write(view, at, { addr, len: size, flags, next });
   }
 
+  /** What the device may have written, to compare. */
+  written(): string {
+    const entries = Array.from({ length: this.size }, (_, index) => this.usedEntry(index));
+    return [this.usedIdx, ...entries.map(({ id, size }) => `${id} ${size}`)].join(', ');
+  }
+
   #availableAt(index: number): number {
     return VRING_AVAIL_RING_OFFSET + (index & (this.size - 1)) * VRING_AVAIL_ELEM_SIZE;
   }

@@ -1,35 +1,9 @@
-import { VRING_DESC_F_NEXT, VRING_DESC_F_WRITE } from '@virtlab/abi/virtio-ring';
-import {
-  type CoherentBuffer,
-  type DeviceMemory,
-  type DmaMapper,
-  loadIndexAcquire,
-  type MemoryRegion,
-  storeIndexRelease,
-} from '@virtlab/guest-memory';
+import type { CoherentBuffer, DeviceMemory, DmaMapper } from '@virtlab/guest-memory';
 import { createBufferList } from '../buffer-list.ts';
 import type { BufferList, DeviceQueue, DriverQueue, RingFeatures } from '../contract.ts';
 import { createDeviceQueue } from '../device-queue.ts';
 import { createDriverQueue } from '../driver-queue.ts';
-import {
-  DESC_ADDR_HIGH,
-  DESC_ADDR_LOW,
-  DESC_FLAGS_NEXT,
-  DESC_LEN,
-  DESC_NEXT_SHIFT,
-  DESC_WORDS,
-  RingViews,
-} from '../ring-views.ts';
-
-// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
-const F_NEXT = VRING_DESC_F_NEXT;
-const F_WRITE = VRING_DESC_F_WRITE;
-const HIGH = DESC_ADDR_HIGH;
-const LOW = DESC_ADDR_LOW;
-const LINK = DESC_FLAGS_NEXT;
-const LEN = DESC_LEN;
-const NEXT_SHIFT = DESC_NEXT_SHIFT;
-const WORDS = DESC_WORDS;
+import { RAW_BUFFER_SIZE, type RawDriver, RawPackedDriver, RawSplitDriver } from './raw-driver.ts';
 
 export interface RingCycleOptions {
   readonly dma: DmaMapper;
@@ -48,7 +22,7 @@ export interface RingCycleOptions {
   readonly rawDriver?: boolean;
 }
 
-const BUFFER_SIZE = 64;
+const BUFFER_SIZE = RAW_BUFFER_SIZE;
 
 /**
  * Requests going round one ring in one thread as fast as they can: add, publish, pop, push, publish, pop used. For
@@ -82,7 +56,8 @@ export class RingCycle {
       if (i === 0) this.#buffers.addReadable(offset, BUFFER_SIZE);
       else this.#buffers.addWritable(offset + i * BUFFER_SIZE, BUFFER_SIZE);
     }
-    this.#raw = rawDriver ? new RawDriver(this.driver, dma.memory, offset, bufferCount) : undefined;
+    const Raw = features.packed === true ? RawPackedDriver : RawSplitDriver;
+    this.#raw = rawDriver ? new Raw(this.driver, dma.memory, offset, bufferCount) : undefined;
   }
 
   /** Moves at least `count` requests, in whole batches; the number moved. Throws if one is lost. */
@@ -125,55 +100,6 @@ export class RingCycle {
     if (device.needsCall()) this.callCount++;
     const count = driver.collect();
     if (count !== batchCount) throw new Error(`${batchCount} requests went in, ${count} came back`);
-    return count;
-  }
-}
-
-/** Writes descriptors in ring order with no bookkeeping, and asks for a call after each batch. */
-class RawDriver {
-  readonly #ring: RingViews;
-  readonly #payload: number;
-  readonly #bufferCount: number;
-  #descriptor = 0;
-  #availIdx = 0;
-  #usedIdx = 0;
-
-  constructor({ addresses }: DriverQueue, region: MemoryRegion, payload: number, bufferCount: number) {
-    const at = (address: bigint): { region: MemoryRegion; offset: number } => ({
-      region,
-      offset: Number(address),
-    });
-    const { size, descriptorArea, driverArea, deviceArea } = addresses;
-    this.#ring = new RingViews(size, at(descriptorArea), at(driverArea), at(deviceArea));
-    this.#payload = payload;
-    this.#bufferCount = bufferCount;
-  }
-
-  offer(count: number): void {
-    const { desc32, descBase, avail16, availRing, availIdx, mask } = this.#ring;
-    const bufferCount = this.#bufferCount;
-    for (let i = 0; i < count; i++) {
-      avail16[availRing + (this.#availIdx & mask)] = this.#descriptor;
-      for (let j = 0; j < bufferCount; j++) {
-        const at = descBase + this.#descriptor * WORDS;
-        const next = (this.#descriptor + 1) & mask;
-        desc32[at + LOW] = this.#payload + j * BUFFER_SIZE;
-        desc32[at + HIGH] = 0;
-        desc32[at + LEN] = BUFFER_SIZE;
-        desc32[at + LINK] = (j > 0 ? F_WRITE : 0) | (j + 1 < bufferCount ? F_NEXT | (next << NEXT_SHIFT) : 0);
-        this.#descriptor = next;
-      }
-      this.#availIdx = (this.#availIdx + 1) & 0xffff;
-    }
-    storeIndexRelease(avail16, availIdx, this.#availIdx);
-  }
-
-  collect(): number {
-    const { avail16, usedEvent, used16, usedIdx } = this.#ring;
-    const index = loadIndexAcquire(used16, usedIdx);
-    const count = (index - this.#usedIdx) & 0xffff;
-    this.#usedIdx = index;
-    storeIndexRelease(avail16, usedEvent, index);
     return count;
   }
 }
