@@ -1,2 +1,3 @@
 export { inProcessHypercalls } from './in-process-hypercalls.ts';
-export { createPortTables, type ClosedPort, type PortTables, type PortTablesOptions } from './port-tables.ts';
+export { createPortTables } from './port-tables.ts';
+export type { ClosedPort, PortTables, PortTablesOptions } from './port-tables-contract.ts';

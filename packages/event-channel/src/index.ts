@@ -1,4 +1,5 @@
 export {
+  type EventAbi,
   EventChannelError,
   type EventChannelHypercalls,
   type EventChannelStatus,
@@ -6,6 +7,9 @@ export {
   type EventTarget,
   type PortTableView,
 } from './contract.ts';
-export { createEventChannels, type EventChannelsOptions, type EventPeers } from './event-channels.ts';
+export { type DeliveryArea, deliveryArea, deliveryAreaSize } from './delivery-area.ts';
+export { createEventChannels, type EventChannelsOptions } from './event-channels.ts';
 export { PORT_TABLE_ENTRY_SIZE } from './port-table.ts';
+export { postEvent } from './post.ts';
 export { maskAllPorts, repostPending, setPending } from './two-level.ts';
+export type { EventPeers } from './waiting-sends.ts';

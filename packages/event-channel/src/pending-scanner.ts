@@ -1,6 +1,15 @@
 import { EVTCHN_2L_NR_CHANNELS, EVTCHN_2L_WORD_BITS, EVTCHN_2L_WORD_COUNT } from '@virtlab/abi/event-channel';
 import type { EventTarget } from './contract.ts';
-import { HALF_BITS, MASK_INDEX, PENDING_INDEX, WORD_SHIFT, selectorIndex, upcallIndex } from './two-level.ts';
+import { routedVcpu } from './post.ts';
+import {
+  HALF_BITS,
+  MASK_INDEX,
+  PENDING_INDEX,
+  WORD_SHIFT,
+  selectWord,
+  selectorIndex,
+  upcallIndex,
+} from './two-level.ts';
 
 const PORT_MASK = EVTCHN_2L_NR_CHANNELS - 1;
 
@@ -16,10 +25,23 @@ export class PendingScanner {
   readonly #pending: number;
   readonly #mask: number;
   readonly #run: (port: number) => boolean;
+  /** Where ports may be another vCPU's, to ask whose they are. */
+  readonly #shared: EventTarget | undefined;
+  readonly #vcpu: number;
   #nextPort = 0;
 
-  /** `run` answers whether the port had somebody to tell; it must not throw. */
-  constructor(target: EventTarget, vcpu: number, run: (port: number) => boolean) {
+  /**
+   * `run` answers whether the port had somebody to tell; it must not throw. With `isOneOfMany` ports that are bound to
+   * another vCPU are left to it.
+   */
+  constructor(
+    target: EventTarget,
+    vcpu: number,
+    run: (port: number) => boolean,
+    isOneOfMany: boolean = false,
+  ) {
+    this.#vcpu = vcpu;
+    this.#shared = isOneOfMany ? target : undefined;
     this.#words = target.region.i32;
     this.#bytes = target.region.u8;
     this.#upcall = upcallIndex(target, vcpu);
@@ -27,6 +49,12 @@ export class PendingScanner {
     this.#pending = (target.sharedInfoOffset >>> 2) + PENDING_INDEX;
     this.#mask = (target.sharedInfoOffset >>> 2) + MASK_INDEX;
     this.#run = run;
+  }
+
+  /** Whether a selector bit is set, upcall or not. */
+  isSelected(): boolean {
+    const words = this.#words;
+    return (Atomics.load(words, this.#selector) | Atomics.load(words, this.#selector + 1)) !== 0;
   }
 
   hasPending(): boolean {
@@ -81,12 +109,21 @@ export class PendingScanner {
       bits ^= bit;
       // An earlier handler of this round may have masked or closed the port.
       if ((Atomics.load(this.#words, this.#mask + half) & bit) !== 0) continue;
-      if ((Atomics.and(this.#words, this.#pending + half, ~bit) & bit) === 0) continue;
       const port = half * HALF_BITS + (HALF_BITS - 1 - Math.clz32(bit));
+      if (this.#shared !== undefined && this.#isAnothers(this.#shared, port)) continue;
+      if ((Atomics.and(this.#words, this.#pending + half, ~bit) & bit) === 0) continue;
       this.#nextPort = (port + 1) & PORT_MASK;
       if (this.#run(port)) ran += 1;
     }
     return ran;
+  }
+
+  /** Its vCPU is told once more: the sender may have told this one, just before the port was moved. */
+  #isAnothers(target: EventTarget, port: number): boolean {
+    const vcpu = routedVcpu(target, port);
+    if (vcpu === this.#vcpu) return false;
+    selectWord(target, port, vcpu);
+    return true;
   }
 }
 

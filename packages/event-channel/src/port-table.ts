@@ -1,7 +1,7 @@
 import {
-  EVTCHN_2L_NR_CHANNELS,
   EVTCHN_FIFO_LINK_BITS,
   EVTCHN_FIFO_LINK_MASK,
+  EVTCHN_FIFO_NR_CHANNELS,
 } from '@virtlab/abi/event-channel';
 import type { PortTableView } from './contract.ts';
 
@@ -32,7 +32,7 @@ export function portEntryIndex(table: PortTableView, port: number): number {
   return (table.offset >>> 2) + (port << ENTRY_SHIFT);
 }
 
-/** Ports that the 2-level ABI can use of this table, port 0 included. Throws `RangeError` if the region does not hold them. */
+/** Ports of this table, port 0 included; the ABI in use may have fewer. Throws `RangeError` if the region does not hold them. */
 export function usablePortCount(table: PortTableView): number {
   const { region, offset, portCount } = table;
   if (offset % PORT_TABLE_ENTRY_SIZE !== 0 || offset + portCount * PORT_TABLE_ENTRY_SIZE > region.size) {
@@ -40,5 +40,5 @@ export function usablePortCount(table: PortTableView): number {
       `Port table of ${portCount} ports at ${offset} does not lie in a region of ${region.size} bytes`,
     );
   }
-  return Math.min(portCount, EVTCHN_2L_NR_CHANNELS);
+  return Math.min(portCount, EVTCHN_FIFO_NR_CHANNELS);
 }

@@ -1,12 +1,14 @@
 import type { DomId } from '@virtlab/abi/brands';
-import { EVTCHN_2L_NR_CHANNELS } from '@virtlab/abi/event-channel';
+import { EVTCHN_FIFO_EVENT_WORDS_PER_PAGE } from '@virtlab/abi/event-channel';
 import { XEN_PAGE_SIZE } from '@virtlab/abi/xen';
 import { memoryRegion } from '@virtlab/guest-memory';
 import type { EventChannelHypercalls, EventChannels, EventTarget, PortTableView } from './contract.ts';
+import { deliveryArea, deliveryAreaSize } from './delivery-area.ts';
 import { type EventChannelsOptions, createEventChannels } from './event-channels.ts';
 import { inProcessHypercalls } from './in-process-hypercalls.ts';
 import { PORT_TABLE_ENTRY_SIZE } from './port-table.ts';
-import { type PortTables, createPortTables } from './port-tables.ts';
+import type { PortTables, PortTablesOptions } from './port-tables-contract.ts';
+import { createPortTables } from './port-tables.ts';
 
 /** Several domains in one thread, for this package's tests. The lowest domain id is privileged. */
 export interface TestDomain {
@@ -27,25 +29,42 @@ export interface TestMachine {
   destroy(domain: TestDomain): void;
 }
 
+/** Ports of a test domain's table. */
+const PORT_COUNT = 8192;
+const VCPU_MAX = 4;
 const PORT_TABLE_OFFSET = XEN_PAGE_SIZE;
+const DELIVERY_OFFSET = PORT_TABLE_OFFSET + PORT_COUNT * PORT_TABLE_ENTRY_SIZE;
+const FIRST_EVENT_FRAME = Math.ceil(
+  (DELIVERY_OFFSET + deliveryAreaSize(PORT_COUNT, VCPU_MAX)) / XEN_PAGE_SIZE,
+);
+/** One for control blocks, and the event array. */
+const EVENT_FRAME_COUNT = 1 + PORT_COUNT / EVTCHN_FIFO_EVENT_WORDS_PER_PAGE;
 
-/** A shared_info page followed by a port table, both zero. */
+/** A shared_info page, a port table, a delivery area and event frames, all zero. */
 export function testPages(wake: () => void): {
   readonly target: EventTarget;
   readonly portTable: PortTableView;
 } {
-  const region = memoryRegion(
-    new SharedArrayBuffer(PORT_TABLE_OFFSET + EVTCHN_2L_NR_CHANNELS * PORT_TABLE_ENTRY_SIZE),
-  );
+  const region = memoryRegion(new SharedArrayBuffer((FIRST_EVENT_FRAME + EVENT_FRAME_COUNT) * XEN_PAGE_SIZE));
   return {
-    target: { region, sharedInfoOffset: 0, wake },
-    portTable: { region, offset: PORT_TABLE_OFFSET, portCount: EVTCHN_2L_NR_CHANNELS },
+    target: {
+      region,
+      sharedInfoOffset: 0,
+      wake,
+      delivery: deliveryArea(DELIVERY_OFFSET, PORT_COUNT, VCPU_MAX),
+      eventFrames: { firstFrame: FIRST_EVENT_FRAME, frameCount: EVENT_FRAME_COUNT },
+    },
+    portTable: { region, offset: PORT_TABLE_OFFSET, portCount: PORT_COUNT },
   };
 }
 
+/** The lowest domain's highest port; the others have 1023. */
+export const TEST_PORT_MAX = 4095;
+
 export function createTestMachine(
   ids: readonly DomId[],
-  more: Pick<Partial<EventChannelsOptions>, 'onHandlerError'> = {},
+  more: Pick<Partial<EventChannelsOptions>, 'onHandlerError'> &
+    Pick<Partial<PortTablesOptions>, 'portCountMax' | 'vcpuCount' | 'pirqs' | 'isPaused'> = {},
 ): TestMachine {
   const alive = new Map<DomId, TestDomain>();
   const targets = new Map<DomId, EventTarget>();
@@ -53,6 +72,8 @@ export function createTestMachine(
     domainExists: (domain) => targets.has(domain),
     targetOf: (domain) => targets.get(domain),
     isPrivileged: (domain) => domain === ids[0],
+    portCountMax: (domain) => (domain === ids[0] ? TEST_PORT_MAX : 1023),
+    ...more,
   });
   for (const id of ids) {
     const { target, portTable } = testPages(() => void (domain.wakes += 1));
@@ -67,7 +88,7 @@ export function createTestMachine(
       peers: { target: (peer) => targets.get(peer), connect: async (peer) => targets.get(peer)! },
       ...more,
     });
-    const portMax = id === ids[0] ? EVTCHN_2L_NR_CHANNELS - 1 : 1023;
+    const portMax = more.portCountMax?.(id) ?? (id === ids[0] ? TEST_PORT_MAX : 1023);
     const domain: TestDomain = { channels, hypercalls, portMax, target, portTable, wakes: 0 };
     alive.set(id, domain);
   }

@@ -31,6 +31,11 @@ export function selectorIndex(target: EventTarget, vcpu: number): number {
   return (target.sharedInfoOffset + vcpu * VCPU_INFO.size + VCPU_INFO.offset.evtchn_pending_sel) >>> 2;
 }
 
+/** Index of a vCPU's `evtchn_upcall_mask` in the bytes of the target's region. */
+export function upcallMaskIndex(target: EventTarget, vcpu: number): number {
+  return target.sharedInfoOffset + vcpu * VCPU_INFO.size + VCPU_INFO.offset.evtchn_upcall_mask;
+}
+
 /** Index of a vCPU's `evtchn_upcall_pending` in the bytes of the target's region. */
 export function upcallIndex(target: EventTarget, vcpu: number): number {
   return target.sharedInfoOffset + vcpu * VCPU_INFO.size + VCPU_INFO.offset.evtchn_upcall_pending;
@@ -71,6 +76,31 @@ export function unmaskPort(target: EventTarget, port: number, vcpu: number): voi
   selectWord(target, port, vcpu);
 }
 
+/** The mask of a port, as it is now. */
+export function isMasked(target: EventTarget, port: number): boolean {
+  const half = (target.sharedInfoOffset >>> 2) + (port >>> HALF_SHIFT);
+  return (Atomics.load(target.region.i32, half + MASK_INDEX) & (1 << (port & HALF_MASK))) !== 0;
+}
+
+/** Clears all masks: a domain that left this ABI takes whatever still comes over it. */
+export function unmaskAllPorts(target: EventTarget): void {
+  const first = (target.sharedInfoOffset >>> 2) + MASK_INDEX;
+  for (let half = 0; half < HALF_COUNT; half++) Atomics.store(target.region.i32, first + half, 0);
+}
+
+/** Takes all pending events away; `take` gets each port. */
+export function takeAllPending(target: EventTarget, take: (port: number) => void): void {
+  const first = (target.sharedInfoOffset >>> 2) + PENDING_INDEX;
+  for (let half = 0; half < HALF_COUNT; half++) {
+    if (Atomics.load(target.region.i32, first + half) === 0) continue;
+    let bits = Atomics.exchange(target.region.i32, first + half, 0);
+    while (bits !== 0) {
+      take(half * HALF_BITS + (HALF_BITS - 1 - Math.clz32(bits & -bits)));
+      bits &= bits - 1;
+    }
+  }
+}
+
 /** Masks all ports: how a domain boots, before any port has a handler. What is pending stays so. */
 export function maskAllPorts(target: EventTarget): void {
   const first = (target.sharedInfoOffset >>> 2) + MASK_INDEX;
@@ -96,7 +126,8 @@ export function repostPending(target: EventTarget, vcpu: number): void {
   target.wake();
 }
 
-function selectWord(target: EventTarget, port: number, vcpu: number): void {
+/** Tells a vCPU that a port's word has something for it. */
+export function selectWord(target: EventTarget, port: number, vcpu: number): void {
   const word = port >>> WORD_SHIFT;
   const bit = 1 << (word & HALF_MASK);
   const index = selectorIndex(target, vcpu) + (word >>> HALF_SHIFT);

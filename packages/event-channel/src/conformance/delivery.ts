@@ -177,7 +177,7 @@ export function describeDelivery(machine: OnMachine, capabilities: EventChannelC
       }),
     );
   });
-  describeWholeTable(machine);
+  describeWholeTable(machine, capabilities);
 }
 
 /** Opens every port of a domain for another one; answers all it has opened. */
@@ -189,15 +189,16 @@ async function openAll(domain: ConformanceDomain, remote: ConformanceDomain): Pr
   return opened;
 }
 
-function describeWholeTable(machine: OnMachine): void {
+function describeWholeTable(machine: OnMachine, { abi }: EventChannelCapabilities): void {
   describe('all ports', () => {
     it(
       'the boundaries of halves, words and selector words deliver to exactly their port; every port can be open',
       machine(async (m) => {
         const opened = await openAll(m.privileged, m.left);
-        const edges = [1, 31, 32, 63, 64, 65, 127, 128, 2047, 2048, 2049, 4031, 4032, 4063, 4064, 4095];
+        const edges = [1, 31, 32, 63, 64, 65, 127, 128, 1023, 1024, 2047, 2048, 2049, 4031, 4032, 4063, 4064];
+        edges.push(4095, 4096, m.privileged.portMax);
         const tested = opened.filter((port) => edges.includes(port));
-        expect(tested).toContain(m.privileged.portMax);
+        expect(tested.at(-1)).toBe(m.privileged.portMax);
         const ran: EvtchnPort[] = [];
         for (const port of tested) m.privileged.channels.onEvent(port, () => void ran.push(port));
         for (const port of tested) {
@@ -210,7 +211,7 @@ function describeWholeTable(machine: OnMachine): void {
       }),
     );
 
-    it.each([
+    it.skipIf(abi === 'fifo').each([
       { places: [10, 11, 12], where: 'one half of a word' },
       { places: [20, 52, 60], where: 'both halves of a word' },
       { places: [40, 200, 900], where: 'several words' },

@@ -13,7 +13,7 @@ import { type OnMachine, connect, failureOf } from './machine.ts';
 
 const NOBODY = domId(DOMID_FIRST_RESERVED - 1);
 
-/** The error codes of the operations of the 2-level ABI (Xen common/event_channel.c), row by row. */
+/** The error codes of the operations of either ABI (Xen common/event_channel.c), row by row. */
 export function describeErrors(machine: OnMachine): void {
   describe('alloc_unbound', () => {
     it(
@@ -46,7 +46,7 @@ export function describeErrors(machine: OnMachine): void {
       machine(async ({ left }) => {
         const port = await left.hypercalls.allocUnbound(DOMID_SELF, DOMID_SELF);
         const status = await left.channels.status(port);
-        expect(status).toEqual({ kind: 'unbound', remote: left.channels.domain });
+        expect(status).toEqual({ kind: 'unbound', vcpu: 0, remote: left.channels.domain });
       }),
     );
 
@@ -78,7 +78,7 @@ export function describeErrors(machine: OnMachine): void {
       machine(async ({ left }) => {
         const port = await left.channels.allocUnbound(NOBODY);
         expect(port).toBeGreaterThan(0);
-        expect(await left.channels.status(port)).toEqual({ kind: 'unbound', remote: NOBODY });
+        expect(await left.channels.status(port)).toEqual({ kind: 'unbound', vcpu: 0, remote: NOBODY });
       }),
     );
   });
@@ -171,7 +171,7 @@ export function describeErrors(machine: OnMachine): void {
       'fails with EEXIST when the domain has bound the VIRQ, until that port closes',
       machine(async ({ left }) => {
         const port = await left.channels.bindVirq(VIRQ_DEBUG);
-        expect(await left.channels.status(port)).toEqual({ kind: 'virq', virq: VIRQ_DEBUG });
+        expect(await left.channels.status(port)).toEqual({ kind: 'virq', vcpu: 0, virq: VIRQ_DEBUG });
         expect(await failureOf(left, () => left.channels.bindVirq(VIRQ_DEBUG))).toBe('EEXIST');
         await left.channels.close(port);
         expect(await left.channels.bindVirq(VIRQ_DEBUG)).toBe(port);
@@ -225,10 +225,10 @@ export function describeErrors(machine: OnMachine): void {
         expect(await failureOf(right, () => right.channels.status(evtchnPort(0x1_0000)))).toBe('EINVAL');
         expect(await failureOf(left, () => left.hypercalls.status(domain, port))).toBe('EPERM');
         const seen = await privileged.hypercalls.status(domain, port);
-        expect(seen).toEqual({ kind: 'unbound', remote: left.channels.domain });
+        expect(seen).toEqual({ kind: 'unbound', vcpu: 0, remote: left.channels.domain });
         expect(await right.hypercalls.status(DOMID_SELF, port)).toEqual(seen);
         await right.channels.close(port);
-        expect(await right.channels.status(port)).toEqual({ kind: 'closed' });
+        expect(await right.channels.status(port)).toEqual({ kind: 'closed', vcpu: 0 });
       }),
     );
 
@@ -236,8 +236,13 @@ export function describeErrors(machine: OnMachine): void {
       'status names both ends of an interdomain channel',
       machine(async ({ left, right }) => {
         const { fromPort, toPort } = await connect(left, right);
-        const fromStatus = { kind: 'interdomain', remote: right.channels.domain, remotePort: toPort };
-        const toStatus = { kind: 'interdomain', remote: left.channels.domain, remotePort: fromPort };
+        const fromStatus = {
+          kind: 'interdomain',
+          vcpu: 0,
+          remote: right.channels.domain,
+          remotePort: toPort,
+        };
+        const toStatus = { kind: 'interdomain', vcpu: 0, remote: left.channels.domain, remotePort: fromPort };
         expect(await left.channels.status(fromPort)).toEqual(fromStatus);
         expect(await right.channels.status(toPort)).toEqual(toStatus);
       }),

@@ -1,6 +1,11 @@
-import type { EvtchnPort } from '@virtlab/abi/brands';
+import type { DomId, EvtchnPort } from '@virtlab/abi/brands';
 import { expect } from 'vitest';
-import { EventChannelError, type EventChannelHypercalls, type EventChannels } from '../contract.ts';
+import {
+  type EventAbi,
+  EventChannelError,
+  type EventChannelHypercalls,
+  type EventChannels,
+} from '../contract.ts';
 
 /** One domain of the machine under test. The suite takes over its ports; ports that it has at the start are left alone. */
 export interface ConformanceDomain {
@@ -21,6 +26,8 @@ export interface EventChannelMachine {
   destroyRight?(): Promise<void>;
   /** Raises a VIRQ in `privileged`. */
   raiseVirq?(virq: number): Promise<void>;
+  /** A fourth domain, with an open port 1, that was made and never started. */
+  readonly paused?: DomId;
   dispose(): Promise<void>;
 }
 
@@ -30,6 +37,14 @@ export interface EventChannelCapabilities {
   readonly destroy: boolean;
   /** It has `raiseVirq`. */
   readonly virq: boolean;
+  /** It has `paused`. Default: not. */
+  readonly paused?: boolean;
+  /** The ABI that all domains are switched to before each test. Default: 2-level. */
+  readonly abi?: EventAbi;
+  /** vCPUs of `left`. Default: 1. */
+  readonly vcpuCount?: number;
+  /** Physical interrupts that `left` may bind, from 0 on, one less than there are; `right` may bind none. Default: there are none. */
+  readonly pirqCount?: number;
 }
 
 export interface EventChannelConformance {
@@ -42,10 +57,14 @@ export interface EventChannelConformance {
 /** Runs one test body on a fresh machine; afterwards all ports close and none may be left. */
 export type OnMachine = (body: (machine: EventChannelMachine) => Promise<void>) => () => Promise<void>;
 
-export function onMachine(suite: EventChannelConformance): OnMachine {
+export function onMachine(
+  suite: EventChannelConformance,
+  abi: EventAbi = suite.capabilities.abi ?? '2l',
+): OnMachine {
   return (body) => async () => {
     const machine = await suite.create();
     const domains = [machine.privileged, machine.left, machine.right];
+    if (abi === 'fifo') for (const { channels } of domains) await channels.useFifo();
     const before = domains.map(({ channels }) => channels.openPorts());
     try {
       await body(machine);
