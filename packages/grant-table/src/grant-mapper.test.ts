@@ -11,7 +11,8 @@ import {
 } from '@virtlab/abi/grant-table';
 import { DOMID_FIRST_RESERVED } from '@virtlab/abi/xen';
 import { describe, expect, it, vi } from 'vitest';
-import { DOMID_SHIFT, isGrantedTo, releasePinsOf, seedGrant } from './entries.ts';
+import { DOMID_SHIFT } from './entries.ts';
+import { isGrantedTo, releasePinsOf, seedGrant } from './held-entries.ts';
 import { createGrantMapper } from './grant-mapper.ts';
 import { createGrantTable } from './grant-table.ts';
 import { createTestMachine, testView } from './testing.ts';

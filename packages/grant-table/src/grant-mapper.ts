@@ -1,7 +1,10 @@
 import { type DomId, type GrantHandle, type GrantRef, grantHandle, grantRef } from '@virtlab/abi/brands';
 import { GNTST_bad_domain, GNTST_bad_handle, GNTST_no_space, GNTST_okay } from '@virtlab/abi/grant-table';
 import type { MemoryRegion } from '@virtlab/guest-memory';
-import type { GrantMapper, GrantTableView } from './contract.ts';
+import type { CopyingGrantMapper, GrantMapper, GrantTableView } from './contract.ts';
+import { GrantCopier } from './grant-copier.ts';
+import type { GrantCopyList } from './grant-copy-list.ts';
+import { Maptrack } from './maptrack.ts';
 import { PeerPins } from './peer-pins.ts';
 
 /** How a mapper reaches the tables of others. */
@@ -17,12 +20,14 @@ export interface GrantMapperOptions {
   /** The mapper itself. */
   readonly domain: DomId;
   readonly peers: GrantPeers;
-  /** Mappings at once; more fail with `GNTST_no_space`. Six bytes each are reserved. */
+  /** Mappings at once; more fail with `GNTST_no_space`. Six bytes each are reserved as they are needed. */
   readonly mapCountMax: number;
+  /** The own RAM, for copies from and into own frames; that of the own table of `peers` if it is left out. */
+  readonly ram?: MemoryRegion | undefined;
 }
 
-/** The mapper's side of version 1 tables. A domain has one: two would not know of each other's pins. */
-export function createGrantMapper(options: GrantMapperOptions): GrantMapper {
+/** The mapper's side of tables of either version. A domain has one: two would not know of each other's pins. */
+export function createGrantMapper(options: GrantMapperOptions): CopyingGrantMapper {
   return new MaptrackMapper(options);
 }
 
@@ -30,31 +35,28 @@ type LiveMapping = ReturnType<GrantMapper['live']>[number];
 
 const SLOT_WRITABLE = 0x8000;
 const SLOT_MASK = 0x7fff;
-const NO_HANDLE = -1;
 
-class MaptrackMapper implements GrantMapper {
+class MaptrackMapper implements CopyingGrantMapper {
   readonly #domain: DomId;
   readonly #peers: GrantPeers;
-  readonly #mapCountMax: number;
   /** Peers by slot. A slot outlives its domain until the last mapping through it is gone. */
   readonly #pins: (PeerPins | undefined)[] = [undefined];
   readonly #slotOfDomain = new Map<DomId, number>();
-  /** The maptrack: by handle the slot (0: free) with the writable bit, and the reference, or the next free handle. */
-  readonly #slots: Uint16Array;
-  readonly #refs: Int32Array;
-  #firstFree = NO_HANDLE;
-  /** Handles from here on were never used. */
-  #unusedFrom = 0;
+  /** By handle the slot with the writable bit. */
+  readonly #track: Maptrack;
+  readonly #copier: GrantCopier;
   #lastFrame = 0;
 
-  constructor({ domain, peers, mapCountMax }: GrantMapperOptions) {
-    if (!Number.isInteger(mapCountMax) || mapCountMax < 1)
-      throw new RangeError(`${mapCountMax} mappings are none`);
+  constructor({ domain, peers, mapCountMax, ram }: GrantMapperOptions) {
     this.#domain = domain;
     this.#peers = peers;
-    this.#mapCountMax = mapCountMax;
-    this.#slots = new Uint16Array(mapCountMax);
-    this.#refs = new Int32Array(mapCountMax);
+    this.#track = new Maptrack(mapCountMax);
+    this.#copier = new GrantCopier({
+      domain,
+      ownRam: () => (ram ?? peers.table(domain)?.ram)?.u8,
+      view: (peer) => peers.table(peer),
+      pins: (peer) => this.#pinsOf(peer),
+    });
   }
 
   get frame(): number {
@@ -64,16 +66,14 @@ class MaptrackMapper implements GrantMapper {
   map(domain: DomId, ref: GrantRef, writable: boolean): GrantHandle | number {
     const view = this.#peers.table(domain);
     if (view === undefined) return GNTST_bad_domain;
-    if (this.#firstFree === NO_HANDLE && this.#unusedFrom === this.#mapCountMax) return GNTST_no_space;
-    const known = this.#slotOfDomain.get(domain);
-    const slot =
-      known !== undefined && this.#pins[known]!.view === view ? known : this.#connect(domain, view);
+    if (this.#track.isFull) return GNTST_no_space;
+    const slot = this.#slotOf(domain, view);
     if (slot < 0) return slot;
     const pins = this.#pins[slot]!;
     const status = pins.pin(ref, writable);
     if (status !== GNTST_okay) return status;
     this.#lastFrame = pins.frameOf(ref);
-    return this.#takeHandle(writable ? slot | SLOT_WRITABLE : slot, ref);
+    return this.#track.take(writable ? slot | SLOT_WRITABLE : slot, ref) as GrantHandle;
   }
 
   ram(domain: DomId): MemoryRegion | undefined {
@@ -81,43 +81,46 @@ class MaptrackMapper implements GrantMapper {
   }
 
   unmap(handle: GrantHandle): number {
-    const entry = handle >= 0 && handle < this.#unusedFrom ? this.#slots[handle] : 0;
-    if (entry === undefined || entry === 0) return GNTST_bad_handle;
+    const entry = this.#track.entryOf(handle);
+    if (entry === 0) return GNTST_bad_handle;
     const slot = entry & SLOT_MASK;
     const pins = this.#pins[slot]!;
     const isConnected = this.#peers.table(pins.domain) === pins.view;
-    pins.unpin(this.#refs[handle]!, (entry & SLOT_WRITABLE) !== 0, isConnected);
-    this.#slots[handle] = 0;
-    this.#refs[handle] = this.#firstFree;
-    this.#firstFree = handle;
+    pins.unpin(this.#track.refOf(handle), (entry & SLOT_WRITABLE) !== 0, isConnected);
+    this.#track.free(handle);
     if (pins.mapCount === 0 && !isConnected) this.#forget(slot);
     return GNTST_okay;
   }
 
+  copy(list: GrantCopyList): number {
+    return this.#copier.run(list);
+  }
+
   live(): readonly LiveMapping[] {
     const mappings: LiveMapping[] = [];
-    for (let handle = 0; handle < this.#unusedFrom; handle++) {
-      const entry = this.#slots[handle]!;
+    for (let handle = 0; handle < this.#track.end; handle++) {
+      const entry = this.#track.entryOf(handle);
       if (entry === 0) continue;
       mappings.push({
         handle: grantHandle(handle),
         domain: this.#pins[entry & SLOT_MASK]!.domain,
-        ref: grantRef(this.#refs[handle]!),
+        ref: grantRef(this.#track.refOf(handle)),
         writable: (entry & SLOT_WRITABLE) !== 0,
       });
     }
     return mappings;
   }
 
-  #takeHandle(entry: number, ref: number): GrantHandle {
-    let handle = this.#firstFree;
-    if (handle === NO_HANDLE) {
-      handle = this.#unusedFrom;
-      this.#unusedFrom += 1;
-    } else this.#firstFree = this.#refs[handle]!;
-    this.#slots[handle] = entry;
-    this.#refs[handle] = ref;
-    return handle as GrantHandle;
+  #pinsOf(domain: DomId): PeerPins | number {
+    const view = this.#peers.table(domain);
+    if (view === undefined) return GNTST_bad_domain;
+    const slot = this.#slotOf(domain, view);
+    return slot < 0 ? slot : this.#pins[slot]!;
+  }
+
+  #slotOf(domain: DomId, view: GrantTableView): number {
+    const known = this.#slotOfDomain.get(domain);
+    return known !== undefined && this.#pins[known]!.view === view ? known : this.#connect(domain, view);
   }
 
   /** A slot for a domain that is new, or came again under its old number; `GNTST_no_space` if there is none. */

@@ -10,14 +10,14 @@ const WORD_MASK = WORD_BITS - 1;
 export class RefAllocator {
   readonly #free: Int32Array;
   readonly #summary: Int32Array;
-  readonly #end: number;
+  #end: number;
   #freeCount = 0;
   /** Word of the bitmap in which the next search begins. */
   #hint: number;
 
-  /** References `[begin, end)` are free. */
-  constructor(begin: number, end: number) {
-    const wordCount = Math.ceil(end / WORD_BITS);
+  /** References `[begin, end)` are free; `extend` can go up to `endMax`. */
+  constructor(begin: number, end: number, endMax: number = end) {
+    const wordCount = Math.ceil(endMax / WORD_BITS);
     this.#free = new Int32Array(wordCount);
     this.#summary = new Int32Array(Math.ceil(wordCount / WORD_BITS));
     this.#end = end;
@@ -27,6 +27,13 @@ export class RefAllocator {
 
   get freeCount(): number {
     return this.#freeCount;
+  }
+
+  /** References from the old end up to `end` are free too. */
+  extend(end: number): void {
+    const from = this.#end;
+    this.#end = end;
+    for (let ref = from; ref < end; ref++) this.release(ref);
   }
 
   isFree(ref: number): boolean {
@@ -67,6 +74,13 @@ export class RefAllocator {
     this.#freeCount -= count;
     this.#hint = (first + count - 1) >>> WORD_SHIFT;
     return first;
+  }
+
+  /** Takes one reference that is free. */
+  takeAt(ref: number): void {
+    const index = ref >>> WORD_SHIFT;
+    this.#put(index, this.#free[index]! & ~(1 << (ref & WORD_MASK)));
+    this.#freeCount -= 1;
   }
 
   /** Frees a reference that is taken. */

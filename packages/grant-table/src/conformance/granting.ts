@@ -2,7 +2,7 @@ import { type GrantRef, grantRef } from '@virtlab/abi/brands';
 import { GNTST_general_error, GNTST_okay } from '@virtlab/abi/grant-table';
 import { DOMID_SELF, XEN_PAGE_SIZE } from '@virtlab/abi/xen';
 import { describe, expect, it } from 'vitest';
-import { seedGrant } from '../entries.ts';
+import { seedGrant } from '../held-entries.ts';
 import { type OnMachine, granted } from './machine.ts';
 
 /** The granter's side: references, ranges, ending what is in use. */

@@ -1,14 +1,31 @@
 import type { DomId, GrantRef } from '@virtlab/abi/brands';
-import { GRANT_ENTRY_V1 } from '@virtlab/abi/grant-table';
+import { GRANT_ENTRY_V1, GRANT_ENTRY_V2_FULL_PAGE, GRANT_STATUS_SIZE } from '@virtlab/abi/grant-table';
 import { expect } from 'vitest';
-import type { GrantMapper, GrantTable, GrantTableView } from '../contract.ts';
+import type { MemoryRegion } from '@virtlab/guest-memory';
+import type {
+  CopyingGrantMapper,
+  GrantMapper,
+  GrantTableView,
+  GrantVersion,
+  VersionedGrantTable,
+} from '../contract.ts';
+import { grantVersionOf } from '../control-words.ts';
 
 /** Three domains that share nothing with any other instance: one grants, two map. */
 export interface GrantMachine {
   /** `view` is the table as the granter itself has it: the suite also plays a hostile granter with it. */
-  readonly granter: { readonly domain: DomId; readonly table: GrantTable; readonly view: GrantTableView };
-  readonly mapper: { readonly domain: DomId; readonly mapper: GrantMapper };
-  readonly stranger: { readonly domain: DomId; readonly mapper: GrantMapper };
+  readonly granter: {
+    readonly domain: DomId;
+    readonly table: VersionedGrantTable;
+    readonly view: GrantTableView;
+  };
+  /** `ram` is its own, as the suite sees it. */
+  readonly mapper: {
+    readonly domain: DomId;
+    readonly mapper: CopyingGrantMapper;
+    readonly ram: MemoryRegion;
+  };
+  readonly stranger: { readonly domain: DomId; readonly mapper: CopyingGrantMapper };
   /** References below are reserved. */
   readonly reservedCount: number;
   /** Mappings that `mapper` may hold. */
@@ -34,9 +51,11 @@ export interface RawEntry {
 
 /** What a test body gets: the machine, and the raw words of the granter's entries. */
 export interface GrantTest extends GrantMachine {
-  readonly table: GrantTable;
+  readonly table: VersionedGrantTable;
+  readonly version: GrantVersion;
   readonly map: GrantMapper['map'];
   readonly unmap: (handle: number) => number;
+  /** Flags of the entry, with the in-use bits wherever the version has them. */
   flags(ref: GrantRef): number;
   setEntry(
     ref: GrantRef,
@@ -71,18 +90,24 @@ export function onMachine(suite: GrantConformance): OnMachine {
 }
 
 function accessors({ granter, mapper }: GrantMachine) {
-  const { table: region, tableOffset } = granter.view;
-  const at = (ref: GrantRef): number => tableOffset + ref * GRANT_ENTRY_V1.size;
-  const { flags, domid, frame } = GRANT_ENTRY_V1.offset;
+  const { table: region, tableOffset, control } = granter.view;
+  const version = grantVersionOf(granter.view);
+  const entry = version === 2 ? GRANT_ENTRY_V2_FULL_PAGE : GRANT_ENTRY_V1;
+  const first = version === 2 ? control!.entriesV2 : tableOffset;
+  const at = (ref: GrantRef): number => first + ref * entry.size;
+  const { flags, domid, frame } = entry.offset;
+  const status = (ref: GrantRef): number =>
+    version === 2 ? region.u16[control!.status / GRANT_STATUS_SIZE + ref]! : 0;
   return {
     table: granter.table,
+    version,
     map: mapper.mapper.map.bind(mapper.mapper),
     unmap: (handle: number) => mapper.mapper.unmap(handle as Parameters<GrantMapper['unmap']>[0]),
-    flags: (ref: GrantRef) => region.u16[(at(ref) + flags) / 2]!,
-    setEntry: (ref: GrantRef, entry: RawEntry) => {
-      if (entry.frame !== undefined) region.u32[(at(ref) + frame) / 4] = entry.frame;
-      if (entry.domain !== undefined) region.u16[(at(ref) + domid) / 2] = entry.domain;
-      if (entry.flags !== undefined) region.u16[(at(ref) + flags) / 2] = entry.flags;
+    flags: (ref: GrantRef) => region.u16[(at(ref) + flags) / 2]! | status(ref),
+    setEntry: (ref: GrantRef, raw: RawEntry) => {
+      if (raw.frame !== undefined) region.u32[(at(ref) + frame) / 4] = raw.frame;
+      if (raw.domain !== undefined) region.u16[(at(ref) + domid) / 2] = raw.domain;
+      if (raw.flags !== undefined) region.u16[(at(ref) + flags) / 2] = raw.flags;
     },
   };
 }
