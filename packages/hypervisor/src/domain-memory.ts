@@ -1,3 +1,14 @@
+import { EVTCHN_FIFO_MAX_EVENT_ARRAY_PAGES, EVTCHN_FIFO_NR_CHANNELS } from '@virtlab/abi/event-channel';
+import { GNTTAB_DEFAULT_MAX_FRAMES } from '@virtlab/abi/grant-table';
+import { XEN_LEGACY_MAX_VCPUS } from '@virtlab/abi/xen';
+import {
+  type DeliveryArea,
+  type EventTarget,
+  PORT_TABLE_ENTRY_SIZE,
+  deliveryArea,
+  deliveryAreaSize,
+} from '@virtlab/event-channel';
+import { type GrantControlPlaces, placeGrantControl } from '@virtlab/grant-table';
 import { type MemoryRegion, memoryRegion } from '@virtlab/guest-memory';
 
 /**
@@ -8,21 +19,28 @@ import { type MemoryRegion, memoryRegion } from '@virtlab/guest-memory';
 
 export const PAGE_SIZE = 4096;
 
-/** Ports of the 2-level ABI on x86_64 (event_channel.h): 64 words of 64 bits. */
-const PORT_COUNT = 4096;
-const PORT_ENTRY_SIZE = 8;
-/** Hypervisor default `max_grant_frames`; a v1 entry is 8 bytes, so 32768 references. */
-const GRANT_FRAME_COUNT = 64;
+/** Ports of the FIFO ABI; a domain that uses the 2-level ABI touches the first 4096 only. */
+const PORT_COUNT = EVTCHN_FIFO_NR_CHANNELS;
+/** Control blocks, which fit one frame, and the event array. */
+const EVENT_FRAME_COUNT = 1 + EVTCHN_FIFO_MAX_EVENT_ARRAY_PAGES;
+/** Room for the hypervisor's default `max_grant_frames`: 32768 references of version 1, 16384 of version 2. */
+const GRANT_FRAME_COUNT = GNTTAB_DEFAULT_MAX_FRAMES;
 
 const SHARED_INFO_OFFSET = 0;
 const DOORBELL_OFFSET = SHARED_INFO_OFFSET + PAGE_SIZE;
 const IOREQ_OFFSET = DOORBELL_OFFSET + PAGE_SIZE;
 const POSTED_OFFSET = IOREQ_OFFSET + PAGE_SIZE;
 const PORT_TABLE_OFFSET = POSTED_OFFSET + PAGE_SIZE;
-const GRANT_TABLE_OFFSET = PORT_TABLE_OFFSET + PORT_COUNT * PORT_ENTRY_SIZE;
+const DELIVERY_OFFSET = PORT_TABLE_OFFSET + PORT_COUNT * PORT_TABLE_ENTRY_SIZE;
+const EVENT_FRAMES_OFFSET =
+  Math.ceil((DELIVERY_OFFSET + deliveryAreaSize(PORT_COUNT, XEN_LEGACY_MAX_VCPUS)) / PAGE_SIZE) * PAGE_SIZE;
+const GRANT_TABLE_OFFSET = EVENT_FRAMES_OFFSET + EVENT_FRAME_COUNT * PAGE_SIZE;
+
+const GRANT_CONTROL_OFFSET = GRANT_TABLE_OFFSET + GRANT_FRAME_COUNT * PAGE_SIZE;
+const GRANT_CONTROL = placeGrantControl(GRANT_CONTROL_OFFSET, GRANT_FRAME_COUNT);
 
 /** Bytes of the Xen-owned object; the same for every domain. */
-export const XEN_PAGES_SIZE: number = GRANT_TABLE_OFFSET + GRANT_FRAME_COUNT * PAGE_SIZE;
+export const XEN_PAGES_SIZE: number = GRANT_CONTROL_OFFSET + GRANT_CONTROL.size;
 
 /** Smallest and largest RAM: a view cannot be over 4 GiB. */
 export const RAM_SIZE_MIN: number = 16 * PAGE_SIZE;
@@ -38,14 +56,22 @@ export interface XenPages {
   /** Posted vectors (device model to domain) and posted doorbells (domain to device model), see `PostedBits`. */
   readonly postedVectors: number;
   readonly postedDoorbells: number;
+  /** One i32: the levels of the INTx lines of a domain's PCI slots, a bit each. Written by the device model. */
+  readonly intxLines: number;
   /** One i32: `DEVICE_MODEL_*`, and the domain id of the device model from bit `DEVICE_MODEL_DOMAIN_SHIFT`. */
   readonly deviceModelState: number;
   /** Guest-physical address of each posted doorbell, two u32 by bit number, 0 where none is. Written by the device model. */
   readonly doorbellTable: number;
   readonly portTable: number;
   readonly portCount: number;
+  /** What senders of events know of the domain, see `DeliveryArea`. */
+  readonly delivery: DeliveryArea;
+  /** The pages that the domain may use for control blocks and its event array, counted from the start of the object. */
+  readonly eventFrames: { readonly firstFrame: number; readonly frameCount: number };
   readonly grantTable: number;
   readonly grantFrameCount: number;
+  /** Version and size of the table, version 2 entries and statuses. */
+  readonly grantControl: GrantControlPlaces;
 }
 
 export const XEN_PAGES: XenPages = {
@@ -55,11 +81,15 @@ export const XEN_PAGES: XenPages = {
   postedVectors: POSTED_OFFSET,
   postedDoorbells: POSTED_OFFSET + 64,
   deviceModelState: POSTED_OFFSET + 128,
+  intxLines: POSTED_OFFSET + 192,
   doorbellTable: POSTED_OFFSET + 2048,
   portTable: PORT_TABLE_OFFSET,
   portCount: PORT_COUNT,
+  delivery: deliveryArea(DELIVERY_OFFSET, PORT_COUNT, XEN_LEGACY_MAX_VCPUS),
+  eventFrames: { firstFrame: EVENT_FRAMES_OFFSET / PAGE_SIZE, frameCount: EVENT_FRAME_COUNT },
   grantTable: GRANT_TABLE_OFFSET,
   grantFrameCount: GRANT_FRAME_COUNT,
+  grantControl: GRANT_CONTROL.places,
 };
 
 export const DEVICE_MODEL_NONE = 0;
@@ -75,6 +105,12 @@ export interface DomainMemory {
   readonly xen: MemoryRegion;
   /** All RAM, or undefined where only events may be sent. */
   readonly ram: MemoryRegion | undefined;
+}
+
+/** Where events of the domain are posted, given its Xen-owned object and how it is woken. */
+export function eventTargetOf(xen: MemoryRegion, wake: () => void): EventTarget {
+  const { sharedInfo, delivery, eventFrames } = XEN_PAGES;
+  return { region: xen, sharedInfoOffset: sharedInfo, delivery, eventFrames, wake };
 }
 
 /** Pages in this process only. Throws `RangeError` for a RAM size that no domain can have. */

@@ -13,6 +13,7 @@ export const HYPERCALL_CODES = [
   'EEXIST',
   'ENODEV',
   'EINVAL',
+  'ERANGE',
   'ENOSPC',
   'ENOSYS',
   'EOPNOTSUPP',

@@ -2,7 +2,6 @@ import { type DomId, type EvtchnPort, domId } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
 import type { EventTarget } from '@virtlab/event-channel';
 import { type PortTables, createPortTables } from '@virtlab/event-channel/hypervisor';
-import { type GrantTableView, isGrantedTo, releasePinsOf } from '@virtlab/grant-table';
 import type { MemoryRegion } from '@virtlab/guest-memory';
 import {
   DEVICE_MODEL_ALIVE,
@@ -11,8 +10,10 @@ import {
   type DomainMemory,
   XEN_PAGES,
   checkRamSize,
+  eventTargetOf,
 } from './domain-memory.ts';
 import { HypercallError } from './errors.ts';
+import { GrantTables } from './grant-tables.ts';
 import { dispatchHypercall } from './hypercall-dispatch.ts';
 import type {
   DomainConfig,
@@ -23,6 +24,9 @@ import type {
   ShutdownReason,
   StartInfo,
 } from './hypercalls.ts';
+
+/** Highest port of an unprivileged domain unless its configuration says otherwise (xl.cfg, `max_event_channels`). */
+const GUEST_PORT_MAX = 1023;
 
 /** Memory and a way to wake, made by whoever hosts the machine: this process's own, or shared with domain processes. */
 export interface DomainResources {
@@ -37,6 +41,8 @@ export interface HypervisorOptions {
   createResources(config: DomainConfig): DomainResources;
   /** Starts the program of a domain; a rejection destroys the domain. */
   launch(domain: DomId, program: DomainProgram, startInfo: StartInfo): void | Promise<void>;
+  /** Domains are processes that may run on for a moment after their end: `domainStopped` will be called for each. */
+  readonly stopsLater?: boolean;
   readonly onConsole?: ((domain: DomId, record: unknown) => void) | undefined;
   /** After everything the domain held was released. */
   onDomainEnd?(domain: DomId, reason: ShutdownReason, detail: string): void;
@@ -64,6 +70,7 @@ export class Hypervisor {
   readonly #options: HypervisorOptions;
   readonly #domains = new Map<DomId, DomainRecord>();
   readonly #ports: PortTables;
+  readonly #grants: GrantTables = new GrantTables((domain) => this.isPrivileged(domain));
   readonly #goneHandlers = new Set<(domain: DomId) => void>();
   #nextDomain = 0;
 
@@ -73,25 +80,30 @@ export class Hypervisor {
       domainExists: (domain) => this.#domains.has(domain),
       targetOf: (domain) => this.#domains.get(domain)?.target,
       isPrivileged: (domain) => this.#domains.get(domain)?.privileged ?? false,
+      portCountMax: (domain) => {
+        const record = this.#domains.get(domain);
+        return (
+          record?.config.portMax ?? (record?.privileged === true ? XEN_PAGES.portCount - 1 : GUEST_PORT_MAX)
+        );
+      },
+      vcpuCount: (domain) => this.#domains.get(domain)?.config.vcpuCount ?? 1,
+      isPaused: (domain) => this.#domains.get(domain)?.state === 'paused',
     });
   }
 
   /**
    * Makes a paused domain; the first one is domain 0 and privileged. Domain ids are never used twice in a machine's life:
-   * peers may still hold the pages of a dead domain. Throws `RangeError` for a RAM size that no domain can have, and
+   * peers may still hold the pages of a dead domain. Throws `RangeError` for a RAM size or grant limits that no domain can have, and
    * `HypercallError` ENOMEM when this machine cannot give it.
    */
   createDomain(config: DomainConfig): DomId {
     checkRamSize(config.ramSize);
     const id = domId(this.#nextDomain);
     const resources = this.#createResources(config);
-    this.#nextDomain += 1;
     const { memory } = resources;
-    const target: EventTarget = {
-      region: memory.xen,
-      sharedInfoOffset: XEN_PAGES.sharedInfo,
-      wake: () => resources.ring(),
-    };
+    this.#addGrantTable(id, resources, config.grantLimits);
+    this.#nextDomain += 1;
+    const target = eventTargetOf(memory.xen, () => resources.ring());
     this.#domains.set(id, {
       id,
       config,
@@ -121,6 +133,15 @@ export class Hypervisor {
     }
   }
 
+  #addGrantTable(domain: DomId, resources: DomainResources, limits: DomainConfig['grantLimits']): void {
+    try {
+      this.#grants.addDomain(domain, resources.memory, limits);
+    } catch (error) {
+      resources.dispose();
+      throw error;
+    }
+  }
+
   /** Starts a paused domain. Throws `HypercallError` ESRCH, or EINVAL if it is not paused. */
   unpauseDomain(domain: DomId, program: DomainProgram, startInfo: StartInfo): void {
     const record = this.#record(domain, 'domain_unpause');
@@ -147,10 +168,10 @@ export class Hypervisor {
     const record = this.#domains.get(domain);
     if (record === undefined || record.state === 'dying') return;
     record.state = 'dying';
-    this.#ports.removeDomain(domain);
+    this.#ports.removeDomain(domain, this.#options.stopsLater !== true);
     this.#domains.delete(domain);
+    this.#grants.removeDomain(domain);
     for (const other of this.#domains.values()) {
-      releasePinsOf(grantTableOf(other.resources.memory), domain);
       other.mappedBy.delete(domain);
       if (other.deviceModel === domain) this.#setDeviceModel(other, undefined, DEVICE_MODEL_DEAD);
     }
@@ -160,10 +181,19 @@ export class Hypervisor {
     this.#options.onDomainEnd?.(domain, record.shutdownReason ?? reason, detail);
   }
 
+  /** Nothing of a domain that ended runs any more: what it left half sent is completed now, where domains stop later. */
+  domainStopped(domain: DomId): void {
+    if (!this.#domains.has(domain)) this.#ports.completeSends(domain);
+  }
+
   /** One hypercall of `caller`, its arguments as they came. Throws `HypercallError`, also for malformed arguments. */
   hypercall(caller: DomId, op: string, args: readonly unknown[]): unknown {
     this.#record(caller, op);
-    return dispatchHypercall({ hypervisor: this, ports: this.#ports, caller }, op as HypercallOp, args);
+    return dispatchHypercall(
+      { hypervisor: this, ports: this.#ports, grants: this.#grants, caller },
+      op as HypercallOp,
+      args,
+    );
   }
 
   isPrivileged(domain: DomId): boolean {
@@ -196,7 +226,7 @@ export class Hypervisor {
   mapDomain(caller: DomId, domain: DomId, access: MapAccess): DomainResources {
     const record = this.#record(domain, 'map_domain');
     if (access === 'memory' && caller !== domain && !this.isPrivileged(caller)) {
-      if (!isGrantedTo(grantTableOf(record.resources.memory), caller)) {
+      if (!this.#grants.mayReach(caller, domain)) {
         throw new HypercallError(
           'EPERM',
           'map_domain',
@@ -272,14 +302,4 @@ export class Hypervisor {
     if (record === undefined) throw new HypercallError('ESRCH', op, `There is no domain ${domain}`);
     return record;
   }
-}
-
-/** The grant table of a domain whose RAM is at hand. */
-export function grantTableOf(memory: DomainMemory & { readonly ram: MemoryRegion }): GrantTableView {
-  return {
-    table: memory.xen,
-    tableOffset: XEN_PAGES.grantTable,
-    frameCount: XEN_PAGES.grantFrameCount,
-    ram: memory.ram,
-  };
 }

@@ -10,8 +10,10 @@ export {
   XEN_PAGES,
   XEN_PAGES_SIZE,
   createLocalDomainMemory,
+  eventTargetOf,
   type DomainMemory,
 } from './domain-memory.ts';
+export { eventHypercalls } from './event-hypercalls.ts';
 export { HypercallError, type HypercallCode } from './errors.ts';
 export type {
   DomainConfig,
@@ -25,7 +27,8 @@ export type {
   ShutdownReason,
   StartInfo,
 } from './hypercalls.ts';
-export { Hypervisor, grantTableOf, type DomainResources, type HypervisorOptions } from './hypervisor.ts';
+export { grantTableOf, type GrantFrames, type GrantTableSize } from './grant-tables.ts';
+export { Hypervisor, type DomainResources, type HypervisorOptions } from './hypervisor.ts';
 export type { ForeignDomain, HypervisorConnection } from './connection.ts';
 export { createLocalMachine, type LocalMachine, type LocalMachineOptions } from './local.ts';
 export { POSTED_BIT_COUNT, PostedBits } from './posted-bits.ts';

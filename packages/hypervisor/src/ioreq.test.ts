@@ -3,7 +3,15 @@ import { memoryRegion } from '@virtlab/guest-memory';
 import { describe, expect, it } from 'vitest';
 import { IoreqSlot, type TrappedAccess } from './ioreq.ts';
 
-const NOTHING: TrappedAccess = { type: 0, direction: 0, addressLow: 0, addressHigh: 0, size: 0, data: 0 };
+const NOTHING: TrappedAccess = {
+  type: 0,
+  direction: 0,
+  addressLow: 0,
+  addressHigh: 0,
+  size: 0,
+  data: 0,
+  dataHigh: 0,
+};
 
 describe('ioreq slot', () => {
   it('hv ioreq.h: carries an access to the device model and its answer back', () => {
@@ -21,6 +29,7 @@ describe('ioreq slot', () => {
       addressHigh: 0x18,
       size: 4,
       data: 0,
+      dataHigh: 0,
     });
     expect(model.take(access)).toBe(false);
     model.answer(IOREQ_READ, 0xfee1_dead);
@@ -47,5 +56,19 @@ describe('ioreq slot', () => {
     expect([access.addressHigh, access.addressLow, access.size, access.data]).toEqual([1, 4, 2, 0xabcd]);
     slot.answer(IOREQ_WRITE, 0xffff_ffff);
     expect(slot.takeResponse()).toBe(0xabcd);
+  });
+
+  it('carries 8 bytes there and back', () => {
+    const slot = new IoreqSlot(memoryRegion(new ArrayBuffer(4096)), 0, 0);
+    const access = { ...NOTHING };
+    slot.submit(IOREQ_TYPE_COPY, IOREQ_WRITE, 8, 0, 8, 0x5566_7788, 0x1122_3344);
+    expect(slot.take(access)).toBe(true);
+    expect([access.size, access.data, access.dataHigh]).toEqual([8, 0x5566_7788, 0x1122_3344]);
+    slot.answer(IOREQ_WRITE, 0);
+    slot.takeResponse();
+    slot.submit(IOREQ_TYPE_COPY, IOREQ_READ, 8, 0, 8, 0);
+    expect(slot.take(access)).toBe(true);
+    slot.answer(IOREQ_READ, 1, 0xffff_ffff);
+    expect([slot.responseHigh, slot.takeResponse()]).toEqual([0xffff_ffff, 1]);
   });
 });

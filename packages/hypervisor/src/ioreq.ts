@@ -22,9 +22,11 @@ export interface TrappedAccess {
   /** Physical address, or the encoded PCI address of `IOREQ_TYPE_PCI_CONFIG`, as two u32. */
   addressLow: number;
   addressHigh: number;
-  /** 1, 2 or 4 bytes. */
+  /** 1, 2, 4 or 8 bytes. */
   size: number;
+  /** As two u32; the upper one is 0 but for accesses of 8 bytes. */
   data: number;
+  dataHigh: number;
 }
 
 /**
@@ -51,13 +53,14 @@ export class IoreqSlot {
     addressHigh: number,
     size: number,
     data: number,
+    dataHigh: number = 0,
   ): void {
     const { u32, u8 } = this.#region;
     const address = (this.#at + IOREQ.offset.addr) / 4;
     u32[address] = addressLow;
     u32[address + 1] = addressHigh;
     u32[(this.#at + IOREQ.offset.data) / 4] = data;
-    u32[(this.#at + IOREQ.offset.data) / 4 + 1] = 0;
+    u32[(this.#at + IOREQ.offset.data) / 4 + 1] = dataHigh;
     u32[(this.#at + IOREQ.offset.count) / 4] = 1;
     u32[(this.#at + IOREQ.offset.size) / 4] = size;
     u8[this.#at + IOREQ.offset.type] = type;
@@ -67,6 +70,11 @@ export class IoreqSlot {
   /** Domain side: the response stands in the slot. */
   isAnswered(): boolean {
     return (Atomics.load(this.#region.u8, this.#state) & IOREQ_STATE_MASK) === STATE_IORESP_READY;
+  }
+
+  /** Domain side: upper half of the response of an access of 8 bytes, to be read before `takeResponse`. */
+  get responseHigh(): number {
+    return this.#region.u32[(this.#at + IOREQ.offset.data) / 4 + 1]!;
   }
 
   /** Domain side: takes the response and frees the slot. */
@@ -89,18 +97,20 @@ export class IoreqSlot {
     into.addressHigh = u32[address + 1]!;
     into.size = u32[(this.#at + IOREQ.offset.size) / 4]!;
     into.data = u32[(this.#at + IOREQ.offset.data) / 4]!;
+    into.dataHigh = u32[(this.#at + IOREQ.offset.data) / 4 + 1]!;
     const { size } = into;
-    if ((bits & IOREQ_DATA_IS_PTR_MASK) === 0 && (size === 1 || size === 2 || size === 4)) return true;
-    this.answer(into.direction, 0xffff_ffff);
+    const isServed = size === 1 || size === 2 || size === 4 || size === 8;
+    if ((bits & IOREQ_DATA_IS_PTR_MASK) === 0 && isServed) return true;
+    this.answer(into.direction, 0xffff_ffff, 0xffff_ffff);
     return false;
   }
 
   /** Device model side: puts the response in the slot; the caller then rings the domain. */
-  answer(direction: number, data: number): void {
+  answer(direction: number, data: number, dataHigh: number = 0): void {
     if (direction === IOREQ_READ) {
       const at = (this.#at + IOREQ.offset.data) / 4;
       this.#region.u32[at] = data;
-      this.#region.u32[at + 1] = 0;
+      this.#region.u32[at + 1] = dataHigh;
     }
     Atomics.store(this.#region.u8, this.#state, STATE_IORESP_READY | (direction << IOREQ_DIR_SHIFT));
   }

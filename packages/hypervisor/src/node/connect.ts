@@ -33,11 +33,14 @@ import {
 import { MessageStream } from './message-stream.ts';
 import { ringDoorbell } from './shared-resources.ts';
 
-/** Connects a domain process to the hypervisor that started it; resolves when the start record arrived. */
-export function connectHypervisor(): Promise<HypervisorConnection> {
+/**
+ * Connects a domain process to the hypervisor that started it; resolves when the start record arrived. Takes ownership of the
+ * descriptor.
+ */
+export function connectHypervisor(fd: number = HYPERVISOR_FD): Promise<HypervisorConnection> {
   return new Promise((resolve, reject) => {
     const connection: ProcessConnection = new ProcessConnection(
-      UnixStream.fromFd(HYPERVISOR_FD),
+      UnixStream.fromFd(fd),
       () => resolve(connection),
       reject,
     );

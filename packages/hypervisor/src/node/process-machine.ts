@@ -41,6 +41,7 @@ export function createProcessMachine(options: ProcessMachineOptions): ProcessMac
 
   const hypervisor = new Hypervisor({
     createResources: createSharedResources,
+    stopsLater: true,
     launch: (domain, program, startInfo) => launch(domain, program, startInfo),
     onConsole: options.onConsole,
     onDomainEnd: (domain, reason, detail) => {
@@ -70,6 +71,7 @@ export function createProcessMachine(options: ProcessMachineOptions): ProcessMac
     void exited.then(({ isClean, how }) => {
       exits.delete(exited);
       hypervisor.destroyDomain(domain, isClean ? 'poweroff' : 'crash', how);
+      hypervisor.domainStopped(domain);
     });
     const held: DomainProcess = { child, session, isLeaving: false };
     processes.set(domain, held);
