@@ -37,6 +37,7 @@ export interface NodeOperationsParts {
   /** Counts every change in the store. */
   readonly clock: { generation: number };
   readonly domainExists: (domid: number) => boolean;
+  readonly forceConflict: () => boolean;
 }
 
 /** A node version that is to be written; `adds` or `removes` one child's name. */
@@ -135,11 +136,11 @@ export class NodeOperations {
     transaction: Transaction,
     cause: unknown,
   ): XenstoreErrorCode | undefined {
-    const { tree, watches } = this.#parts;
+    const { tree, watches, forceConflict } = this.#parts;
     if (transaction.failed) return 'ENOMEM';
     const failure = this.#checkNodeCounts(connection, transaction);
     if (failure !== undefined) return failure;
-    if (transaction.conflict((path) => tree.get(path)) !== undefined) return 'EAGAIN';
+    if (transaction.conflict((path) => tree.get(path)) !== undefined || forceConflict()) return 'EAGAIN';
     for (const { path, node, original, modified, event } of transaction.accessed()) {
       if (!modified) continue;
       if (node === undefined) tree.delete(path);

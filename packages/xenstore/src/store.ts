@@ -31,6 +31,8 @@ export interface StoreOptions {
    * nodes. Default: every id that is not reserved, since a store without a hypervisor cannot know.
    */
   readonly domainExists?: (domid: number) => boolean;
+  /** Asked when a transaction ends: true makes it fail with EAGAIN, as if it had met another one. For tests. */
+  readonly forceConflict?: () => boolean;
 }
 
 export interface StoreIdentity {
@@ -71,6 +73,7 @@ export class XenstoreStore {
       watches: this.#watches,
       clock: this.#clock,
       domainExists: options.domainExists ?? ((domid) => domid < DOMID_FIRST_RESERVED),
+      forceConflict: options.forceConflict ?? (() => false),
     });
     this.#plant();
   }
