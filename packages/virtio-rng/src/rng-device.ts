@@ -1,7 +1,7 @@
 /** Entropy device: VIRTIO §5.4. One queue of device-writable buffers, no configuration, no feature of its own. */
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
-import { RING_FEATURES, type DeviceActivation, type VirtioDevice } from '@virtlab/virtio';
+import { ALL_RING_FEATURES, type DeviceActivation, type VirtioDevice } from '@virtlab/virtio';
 import { FILL_SIZE_MAX, webCryptoSource, type RandomSource } from './random-source.ts';
 
 export interface RngDeviceOptions {
@@ -17,7 +17,7 @@ const QUEUE_SIZE_MAX = 64;
 
 class RngDevice implements VirtioDevice {
   readonly deviceType: number = VIRTIO_ID_RNG;
-  readonly features: FeatureBits = RING_FEATURES;
+  readonly features: FeatureBits = ALL_RING_FEATURES;
   readonly queueSizesMax: readonly number[] = [QUEUE_SIZE_MAX];
   readonly configSize = 0;
   readonly #source: RandomSource;
@@ -56,6 +56,9 @@ class RngDevice implements VirtioDevice {
     }
     if (doneCount > 0) activation.complete(queue);
   }
+
+  /** Nothing is kept of a queue between two calls. */
+  resetQueue(): void {}
 
   reset(): void {
     this.#activation = undefined;

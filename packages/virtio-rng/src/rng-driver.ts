@@ -1,4 +1,5 @@
 /** Driver of an entropy device: VIRTIO §5.4. */
+import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_RNG_REQUESTQ } from '@virtlab/abi/virtio-rng';
 import type { AioContext } from '@virtlab/aio';
 import {
@@ -17,12 +18,18 @@ interface Read extends PromiseWithResolvers<number> {
   readonly bytes: Uint8Array;
 }
 
+export interface RngDriverOptions {
+  readonly aio: AioContext;
+  /** Of `ALL_RING_FEATURES`, what to accept. Default `RING_FEATURES`. */
+  readonly ringFeatures?: FeatureBits;
+}
+
 /** Brings the device up. Rejects as `initializeDevice` does. `link` stays the caller's. */
 export async function createRngDriver(
   link: DriverLink,
-  { aio }: { readonly aio: AioContext },
+  { aio, ringFeatures = RING_FEATURES }: RngDriverOptions,
 ): Promise<RngDriver> {
-  const session = await initializeDevice(link, { aio, wanted: RING_FEATURES, queueCount: 1 });
+  const session = await initializeDevice(link, { aio, wanted: ringFeatures, queueCount: 1 });
   try {
     return new RngDriver(session);
   } catch (error) {

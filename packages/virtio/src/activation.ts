@@ -13,7 +13,7 @@ export interface ActivationEvents {
 export class Activation implements DeviceActivation {
   readonly features: FeatureBits;
   readonly aio: AioContext;
-  readonly queues: readonly (DeviceQueue | undefined)[];
+  readonly #queues: (DeviceQueue | undefined)[];
   readonly #service: QueueService;
   readonly #events: ActivationEvents;
   #isLive = true;
@@ -21,9 +21,17 @@ export class Activation implements DeviceActivation {
   constructor(features: FeatureBits, aio: AioContext, service: QueueService, events: ActivationEvents) {
     this.features = features;
     this.aio = aio;
-    this.queues = [...service.queues];
+    this.#queues = [...service.queues];
     this.#service = service;
     this.#events = events;
+  }
+
+  /** A queue that was reset stays what it is here, stopped, until the driver enables it again. */
+  get queues(): readonly (DeviceQueue | undefined)[] {
+    return this.#queues;
+  }
+  setQueue(index: number, queue: DeviceQueue): void {
+    this.#queues[index] = queue;
   }
 
   complete(queue: number): void {

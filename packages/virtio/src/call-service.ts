@@ -25,6 +25,8 @@ export class CallService implements AioPoller {
   readonly #counters: readonly Counters[];
   readonly #queues: readonly DriverQueue[];
   readonly #handlers: ((() => void) | undefined)[];
+  /** Handlers of queues that are being reset. */
+  readonly #parked = new Map<number, (() => void) | undefined>();
   readonly #owed: Uint8Array;
   readonly #onViolation: (queue: number) => void;
   readonly #later: BottomHalf;
@@ -49,7 +51,26 @@ export class CallService implements AioPoller {
     this.#poller = isPolled ? aio.addPoller(this) : undefined;
   }
 
+  /** The queue at this index is being replaced: no handler runs, nothing is looked at. */
+  suspend(index: number): void {
+    this.#parked.set(index, this.#handlers[index]);
+    this.#handlers[index] = undefined;
+    this.#owed[index] = 0;
+  }
+  isSuspended(index: number): boolean {
+    return this.#parked.has(index);
+  }
+  resume(index: number): void {
+    const handler = this.#parked.get(index);
+    this.#parked.delete(index);
+    this.setHandler(index, handler);
+  }
+
   setHandler(index: number, handler: (() => void) | undefined): void {
+    if (this.#parked.has(index)) {
+      this.#parked.set(index, handler);
+      return;
+    }
     this.#handlers[index] = handler;
     if (handler !== undefined && !this.#isStopped) this.#owe(index);
   }

@@ -1,13 +1,13 @@
 import { VIRTQUEUE_SIZE_MAX } from '@virtlab/abi/virtio-ring';
 import type { VirtioDevice } from './contract.ts';
-import { RING_FEATURES, featureNumbers, isDeviceTypeFeature } from './features.ts';
+import { ALL_RING_FEATURES, featureNumbers, isDeviceTypeFeature } from './features.ts';
 
 /**
  * A device's own description is its author's to get right. Throws `RangeError` for feature bits that are the
  * transport's or that the ring cannot do, and for queue sizes that are neither 0 nor a power of two up to 32768.
  */
 export function checkDevice(device: VirtioDevice): void {
-  for (const bit of featureNumbers(device.features & ~RING_FEATURES)) {
+  for (const bit of featureNumbers(device.features & ~ALL_RING_FEATURES)) {
     if (!isDeviceTypeFeature(bit)) throw new RangeError(`Feature bit ${bit} is not a device's to offer`);
   }
   for (const size of device.queueSizesMax) {

@@ -12,6 +12,7 @@ import {
 import { describeDataPlane } from './conformance/data-plane.ts';
 import { describeDeviceContract, type DeviceSetup } from './conformance/device-contract.ts';
 import { describeBrokenDevices, describeReset, describeViolations } from './conformance/faults.ts';
+import { describeQueueReset } from './conformance/queue-reset.ts';
 import type { TransportSetup } from './conformance/transport-under-test.ts';
 
 export {
@@ -37,6 +38,7 @@ export function describeTransport(setup: TransportSetup): void {
     describeViolations(setup);
     describeBrokenDevices(setup);
     describeReset(setup);
+    describeQueueReset(setup);
   });
 }
 

@@ -12,6 +12,11 @@ export interface TransportCapabilities {
   readonly configWrite: boolean;
   /** Each queue has a call of its own (otherwise a call runs the handlers of all queues). */
   readonly callPerQueue: boolean;
+  /**
+   * The device is driven through its legacy interface (§2.2.3, §3.1.2): no VERSION_1, 32 feature bits, a queue of the device's
+   * size with all areas behind the first. Default false.
+   */
+  readonly legacy?: boolean;
 }
 
 /**
@@ -39,16 +44,24 @@ export interface DriverTransport extends AsyncDisposable {
 
   /** Largest size the device takes for the queue; 0 when the queue does not exist. */
   readQueueSizeMax(queue: number): Promise<number>;
-  /** Tells the device where the queue is and enables it (before DRIVER_OK). */
+  /** Tells the device where the queue is and enables it: before DRIVER_OK, or after the queue alone was reset. */
   enableQueue(queue: number, addresses: QueueAddresses): Promise<void>;
+  /**
+   * §2.6.1: stops one queue; resolves once the device touches neither it nor its buffers. Needs VIRTIO_F_RING_RESET
+   * negotiated; rejects with ENOTSUP where `capabilities.queueReset` is false.
+   */
+  resetQueue(queue: number): Promise<void>;
 
   /** Bytes `[offset, offset + out.length)` of device configuration space as they are now (may tear: see `readConfig` in config.ts). */
   readConfigBytes(offset: number, out: Uint8Array): Promise<void>;
   readConfigGeneration(): Promise<number>;
   writeConfigBytes(offset: number, bytes: Uint8Array): Promise<void>;
 
-  /** Available-buffer notification. */
-  kick(queue: number): void;
+  /**
+   * Available-buffer notification. `data` is `DriverQueue.kickData`, required when VIRTIO_F_NOTIFICATION_DATA was
+   * negotiated (which only a transport offers that carries it) and ignored otherwise.
+   */
+  kick(queue: number, data?: number): void;
   /** Used-buffer notification; at most one handler a queue, undefined removes it. */
   onCall(queue: number, handler: (() => void) | undefined): void;
   /** Configuration change, device status change (NEEDS_RESET) included. */
@@ -84,6 +97,21 @@ export interface DeviceModel {
   isQueueEnabled(queue: number): boolean;
   /** False when not possible now or the addresses are refused; the driver's fault is recorded and the device needs reset. */
   enableQueue(queue: number, addresses: QueueAddresses): boolean;
+  /**
+   * §2.6.1: stops one queue, at once or, with I/O in flight, later: then `isQueueResetting` until the transport is told
+   * through `queueResetDone` (which is not called for a reset that finished within this call). False, with the driver's
+   * fault recorded, when RING_RESET was not negotiated or the device is not live. Resetting a queue that is not
+   * enabled does nothing.
+   */
+  resetQueue(queue: number): boolean;
+  isQueueResetting(queue: number): boolean;
+  /**
+   * The driver uses the legacy interface until the next reset: VERSION_1 is not asked of it. False when the device cannot do
+   * without, or a driver that is no legacy one has begun. Asked of transports that have such an interface.
+   */
+  useLegacy?(): boolean;
+  /** The driver broke a rule of the transport's own registers or nodes: recorded, and the device needs reset. */
+  refuse(violation: RingViolation): void;
   readonly configGeneration: number;
   readConfig(offset: number, out: Uint8Array): void;
   writeConfig(offset: number, bytes: Uint8Array): void;
@@ -94,7 +122,10 @@ export interface DeviceModel {
 /** The device's view of its transport. Implemented by virtio-pci, virtio-xenbus, memory, vhost-user. */
 export interface DeviceTransport {
   readonly capabilities: TransportCapabilities;
-  /** Feature bits this transport adds to the device's offer (VERSION_1, ACCESS_PLATFORM, ...). */
+  /**
+   * Feature bits that this transport adds to the device's offer (ACCESS_PLATFORM, NOTIFICATION_DATA, ...). RING_RESET
+   * among them is offered only if the device can reset a queue.
+   */
   readonly transportFeatures: FeatureBits;
   /** How rings and buffers are reached, once the driver is connected. */
   readonly memory: DeviceMemory;
@@ -104,13 +135,18 @@ export interface DeviceTransport {
   configChanged(): void;
   /** The status word changed by the device's own doing (reset complete, NEEDS_RESET). */
   statusChanged(): void;
+  /** A queue's reset that took its time is complete. Required of transports that offer RING_RESET. */
+  queueResetDone?(queue: number): void;
 }
 
 /** What a device receives when the driver set DRIVER_OK; valid until `VirtioDevice.reset`. */
 export interface DeviceActivation {
   readonly features: FeatureBits;
   readonly aio: AioContext;
-  /** By queue index; undefined where the driver did not enable the queue. */
+  /**
+   * By queue index; undefined where the driver did not enable the queue. A queue that was reset alone and enabled again
+   * is another object at the same index: look it up, do not keep it.
+   */
   readonly queues: readonly (DeviceQueue | undefined)[];
   /** Publishes used buffers and calls the driver if it asked for it. */
   complete(queue: number): void;
@@ -128,7 +164,7 @@ export interface DeviceActivation {
  */
 export interface VirtioDevice {
   readonly deviceType: number;
-  /** Device-type bits and ring bits (INDIRECT_DESC, EVENT_IDX) it can work with. */
+  /** Device-type bits it offers, and ring bits (`ALL_RING_FEATURES`) that its host shall offer for it. */
   readonly features: FeatureBits;
   /** Largest size of each queue; its length is the number of queues. */
   readonly queueSizesMax: readonly number[];
@@ -139,6 +175,11 @@ export interface VirtioDevice {
   /** A feature set the device cannot work with (dependencies) is refused with a sentence saying why. */
   refuseFeatures?(features: FeatureBits): string | undefined;
   activate(activation: DeviceActivation): void;
+  /**
+   * Forgets the chains of one queue, which is being reset alone (§2.6.1): none of them is touched after the returned
+   * promise resolves (or at return, if none). A device without it does not offer VIRTIO_F_RING_RESET.
+   */
+  resetQueue?(queue: number): void | Promise<void>;
   /** Takes what is available on the queue, run-to-completion; asynchronous work may complete later. */
   processQueue(queue: number): void;
   /** Stops: no guest memory is touched after the returned promise resolves (or at return, if none). */

@@ -8,18 +8,20 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   featureBit,
   hasFeature,
 } from '@virtlab/abi/virtio';
-import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
-import { createDeviceQueue, type QueueAddresses, type RingViolation } from '@virtlab/vring';
+import { createDeviceQueue, ringFeatures, type QueueAddresses, type RingViolation } from '@virtlab/vring';
 import { Activation } from './activation.ts';
 import { checkDevice } from './check-device.ts';
 import type { DeviceModel, DeviceTransport, VirtioDevice } from './contract.ts';
 import { advanceStatus } from './device-status.ts';
 import { refuseFeatureSet } from './features.ts';
+import { LegacyMode } from './legacy.ts';
 import type { DeviceQueueStatistics } from './hosted-queue.ts';
+import { QueueResets } from './queue-resets.ts';
 import { QueueService } from './queue-service.ts';
 
 /** What a driver did against the specification, and on which queue if on one. */
@@ -37,6 +39,13 @@ export interface DeviceHostOptions {
   readonly name?: string;
   /** Take part in the loop's adaptive polling. Default true. */
   readonly polling?: boolean;
+  /** Feature bits that the device could do and that are not offered all the same. Default none. */
+  readonly withheld?: FeatureBits;
+  /**
+   * Whether a transport's legacy interface may drive the device, without VERSION_1: its formats must be the same then, little
+   * endian (an entropy source's and a disk's are; a network device's header is not). Default false.
+   */
+  readonly legacy?: boolean;
   readonly onViolation?: (report: DeviceViolation) => void;
   /** The device threw: its bug. It needs reset by then; the loop goes on. Default: written to the console. */
   readonly onError?: (error: unknown, device: string) => void;
@@ -59,6 +68,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   readonly #device: VirtioDevice;
   readonly #options: DeviceHostOptions;
   readonly #service: QueueService;
+  readonly #legacy: LegacyMode;
   #transport: DeviceTransport | undefined;
   #activation: Activation | undefined;
   #status = 0;
@@ -66,6 +76,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   #configGeneration = 0;
   #isConfigDirty = false;
   #resetDone: PromiseWithResolvers<void> | undefined;
+  readonly #queueResets: QueueResets;
   #violation: RingViolation | undefined;
   #refusal: string | undefined;
 
@@ -79,8 +90,13 @@ export class DeviceHost implements DeviceModel, Disposable {
     this.name = options.name ?? `virtio${device.deviceType}`;
     this.#device = device;
     this.#options = options;
+    this.#legacy = new LegacyMode(options.legacy ?? false);
     this.#service = new QueueService(device, aio, options.polling ?? true, {
       onViolation: (queue, violation) => this.#needsReset(violation, queue),
+      onError: (error) => this.#deviceError(error),
+    });
+    this.#queueResets = new QueueResets(this.#service, {
+      done: (queue) => this.#transport?.queueResetDone?.(queue),
       onError: (error) => this.#deviceError(error),
     });
   }
@@ -114,7 +130,9 @@ export class DeviceHost implements DeviceModel, Disposable {
 
   get deviceFeatures(): FeatureBits {
     const transport = this.#transport?.transportFeatures ?? 0n;
-    return this.#device.features | featureBit(VIRTIO_F_VERSION_1) | transport;
+    const offered = this.#device.features | featureBit(VIRTIO_F_VERSION_1) | transport;
+    const lacking = this.#device.resetQueue === undefined ? featureBit(VIRTIO_F_RING_RESET) : 0n;
+    return offered & ~(lacking | (this.#options.withheld ?? 0n));
   }
   get driverFeatures(): FeatureBits {
     return this.#driverFeatures;
@@ -147,14 +165,32 @@ export class DeviceHost implements DeviceModel, Disposable {
     const created = createDeviceQueue({
       addresses,
       memory: transport.memory,
-      features: {
-        indirect: hasFeature(this.#driverFeatures, VIRTIO_RING_F_INDIRECT_DESC),
-        eventIdx: hasFeature(this.#driverFeatures, VIRTIO_RING_F_EVENT_IDX),
-      },
+      features: ringFeatures(this.#driverFeatures),
     });
     if (!created.ok) return this.#refuseQueue(queue, created.violation);
-    this.#service.setQueue(queue, created.queue);
+    const hosted = this.#service.setQueue(queue, created.queue);
+    this.#activation?.setQueue(queue, hosted);
     return true;
+  }
+
+  resetQueue(queue: number): boolean {
+    if (this.#resetDone !== undefined || this.#transport === undefined) return false;
+    const fault = this.#whyNotResetQueue(queue);
+    if (fault !== undefined) return this.#refuseQueue(queue, fault);
+    if (!this.isQueueEnabled(queue) || this.isQueueResetting(queue)) return true;
+    this.#queueResets.start(queue, () => this.#device.resetQueue?.(queue));
+    return true;
+  }
+  isQueueResetting(queue: number): boolean {
+    return this.#queueResets.has(queue);
+  }
+
+  useLegacy(): boolean {
+    return this.#resetDone === undefined && this.#legacy.use(this.#status);
+  }
+
+  refuse(violation: RingViolation): void {
+    if (this.#status !== 0) this.#needsReset(violation, undefined);
   }
 
   /** Changes between two reads when the configuration did (§2.5.2); 32 bits, transports use the low ones they have. */
@@ -216,7 +252,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   }
 
   #whyNotFeatures(): string | undefined {
-    const refused = refuseFeatureSet(this.deviceFeatures, this.#driverFeatures);
+    const refused = refuseFeatureSet(this.deviceFeatures, this.#legacy.judged(this.#driverFeatures));
     if (refused !== undefined) return refused;
     try {
       return this.#device.refuseFeatures?.(this.#driverFeatures);
@@ -229,21 +265,32 @@ export class DeviceHost implements DeviceModel, Disposable {
   #whyNotEnable(queue: number, size: number): RingViolation | undefined {
     const sizeMax = this.queueSizeMax(queue);
     if (sizeMax === 0) return { section: '2.6', message: `Queue ${queue} does not exist` };
-    if (!this.#has(VIRTIO_CONFIG_S_FEATURES_OK) || this.#has(VIRTIO_CONFIG_S_DRIVER_OK)) {
+    const isLate = this.#has(VIRTIO_CONFIG_S_DRIVER_OK) && !this.#hasRingReset();
+    if (!this.#has(VIRTIO_CONFIG_S_FEATURES_OK) || isLate) {
       const status = `0x${this.#status.toString(16)}`;
       return { section: '3.1.1', message: `Queue ${queue} enabled outside of set-up, status ${status}` };
     }
     if (this.isQueueEnabled(queue)) {
       return { section: '3.1.1', message: `Queue ${queue} enabled twice` };
     }
-    if (!Number.isInteger(size) || size <= 0 || (size & (size - 1)) !== 0 || size > sizeMax) {
+    if (!Number.isInteger(size) || size <= 0 || size > sizeMax) {
       const given = `0x${size.toString(16)}`;
-      return {
-        section: '2.7',
-        message: `Queue ${queue} size ${given} is no power of two of at most ${sizeMax}`,
-      };
+      return { section: '2.6', message: `Queue ${queue} size ${given} is not within 1 and ${sizeMax}` };
     }
     return undefined;
+  }
+
+  #whyNotResetQueue(queue: number): RingViolation | undefined {
+    if (this.queueSizeMax(queue) === 0) return { section: '2.6.1', message: `Queue ${queue} does not exist` };
+    if (!this.#hasRingReset()) {
+      return { section: '2.6.1', message: `Queue ${queue} reset without VIRTIO_F_RING_RESET` };
+    }
+    if (this.#has(VIRTIO_CONFIG_S_DRIVER_OK)) return undefined;
+    return { section: '2.6.1', message: `Queue ${queue} reset before DRIVER_OK` };
+  }
+
+  #hasRingReset(): boolean {
+    return hasFeature(this.#driverFeatures, VIRTIO_F_RING_RESET);
   }
 
   #refuseQueue(queue: number, violation: RingViolation): false {
@@ -339,8 +386,10 @@ export class DeviceHost implements DeviceModel, Disposable {
   }
 
   #finishReset(): void {
+    this.#queueResets.clear();
     this.#service.release();
     this.#status = 0;
+    this.#legacy.end();
     this.#driverFeatures = 0n;
     this.#violation = undefined;
     this.#refusal = undefined;

@@ -4,7 +4,12 @@
  */
 import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
-import { VIRTIO_CONFIG_S_NEEDS_RESET } from '@virtlab/abi/virtio';
+import {
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_RESET,
+  hasFeature,
+} from '@virtlab/abi/virtio';
 import type { DriverQueue } from '@virtlab/vring';
 import { CallService, type DriverQueueStatistics } from './call-service.ts';
 import { readConfig } from './config.ts';
@@ -16,7 +21,9 @@ export interface DriverSessionOptions {
   readonly link: DriverLink;
   readonly aio: AioContext;
   readonly features: FeatureBits;
-  readonly queues: readonly DriverQueue[];
+  readonly queues: DriverQueue[];
+  /** A new ring, as those of the bring-up were made. */
+  readonly createQueue: (size: number) => DriverQueue;
   readonly gone: GoneWatch;
   readonly timeoutMs: number;
   readonly polling: boolean;
@@ -33,11 +40,13 @@ export interface DriverSessionOptions {
  */
 export class DriverSession implements AsyncDisposable {
   readonly features: FeatureBits;
+  /** By index; `resetQueue` puts another object in its place. */
   readonly queues: readonly DriverQueue[];
   readonly link: DriverLink;
   readonly #options: DriverSessionOptions;
   readonly #transport: DriverTransport;
   readonly #calls: CallService;
+  readonly #hasKickData: boolean;
   #broken: string | undefined;
   #stopping: Promise<void> | undefined;
   #isReadingStatus = false;
@@ -51,6 +60,7 @@ export class DriverSession implements AsyncDisposable {
     this.link = options.link;
     this.#options = options;
     this.#transport = options.link.transport;
+    this.#hasKickData = hasFeature(options.features, VIRTIO_F_NOTIFICATION_DATA);
     this.#calls = new CallService(options.aio, options.queues, options.polling, (queue) => {
       const { violation } = options.queues[queue]!;
       this.#break(`queue ${queue}: §${violation?.section} ${violation?.message}`);
@@ -76,8 +86,10 @@ export class DriverSession implements AsyncDisposable {
   kick(queue: number): void {
     const ring = this.queues[queue];
     if (ring === undefined) throw new RangeError(`No queue ${queue}`);
-    if (this.#broken !== undefined || this.#stopping !== undefined) return;
-    if (this.#calls.needsKick(queue, ring)) this.#transport.kick(queue);
+    if (!this.#isLive() || this.#calls.isSuspended(queue)) return;
+    if (!this.#calls.needsKick(queue, ring)) return;
+    if (this.#hasKickData) this.#transport.kick(queue, ring.kickData);
+    else this.#transport.kick(queue);
   }
 
   /**
@@ -122,6 +134,41 @@ export class DriverSession implements AsyncDisposable {
   }
 
   /**
+   * Resets one queue alone (§2.6.1) and enables a new ring in its place, of `size` entries or as many as before. What was
+   * in flight is given to `onAbandoned`; the queue's call handler stays and runs once. Until it resolves nothing may be
+   * added to the queue. Rejects with `TransportError`: `ENOTSUP` when VIRTIO_F_RING_RESET was not negotiated (nothing
+   * happened then), else the session is broken.
+   */
+  async resetQueue(
+    queue: number,
+    options: { readonly size?: number; readonly onAbandoned?: (token: number) => void } = {},
+  ): Promise<DriverQueue> {
+    const ring = this.queues[queue];
+    if (ring === undefined) throw new RangeError(`No queue ${queue}`);
+    if (this.#calls.isSuspended(queue)) throw new TypeError(`Queue ${queue} is being reset`);
+    if (!hasFeature(this.features, VIRTIO_F_RING_RESET)) {
+      throw new TransportError('ENOTSUP', 'VIRTIO_F_RING_RESET was not negotiated');
+    }
+    this.#calls.suspend(queue);
+    try {
+      await this.#control(`Resetting queue ${queue}`, () => this.#transport.resetQueue(queue));
+      this.#checkLive();
+      ring.release(options.onAbandoned);
+      const fresh = this.#options.createQueue(options.size ?? ring.size);
+      this.#options.queues[queue] = fresh;
+      await this.#control(`Enabling queue ${queue}`, () =>
+        this.#transport.enableQueue(queue, fresh.addresses),
+      );
+      this.#checkLive();
+      this.#calls.resume(queue);
+      return fresh;
+    } catch (error) {
+      this.#break(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  /**
    * Resets the device, then takes its memory back; `onAbandoned` is given what was in flight. Idempotent.
    *
    * Rejects with `TransportError` when the device did not confirm the reset and is not gone either. Its queues then
@@ -148,6 +195,13 @@ export class DriverSession implements AsyncDisposable {
     this.queues.forEach((ring, queue) => ring.release((token) => onAbandoned?.(queue, token)));
   }
 
+  #isLive(): boolean {
+    return this.#broken === undefined && this.#stopping === undefined;
+  }
+  #checkLive(): void {
+    if (!this.#isLive()) throw new TransportError('ENODEV', this.#broken ?? 'stopping');
+  }
+
   async #control<T>(what: string, start: () => Promise<T>): Promise<T> {
     if (this.#broken !== undefined) throw new TransportError('ENODEV', this.#broken);
     return await withDeadline(this.#options.aio, this.#options.timeoutMs, what, start());
@@ -161,7 +215,7 @@ export class DriverSession implements AsyncDisposable {
 
   async #readStatus(): Promise<void> {
     this.#isReadingStatus = true;
-    while (this.#isStatusStale && this.#broken === undefined && this.#stopping === undefined) {
+    while (this.#isStatusStale && this.#isLive()) {
       this.#isStatusStale = false;
       try {
         const status = await this.#control('Reading the status', () => this.#transport.readStatus());
@@ -171,11 +225,11 @@ export class DriverSession implements AsyncDisposable {
       }
     }
     this.#isReadingStatus = false;
-    if (this.#broken === undefined && this.#stopping === undefined) this.#configHandler?.();
+    if (this.#isLive()) this.#configHandler?.();
   }
 
   #break(reason: string): void {
-    if (this.#broken !== undefined || this.#stopping !== undefined) return;
+    if (!this.#isLive()) return;
     this.#broken = reason;
     this.#calls.stop();
     for (const ring of this.queues) ring.markBroken({ section: '2.1.2', message: reason });

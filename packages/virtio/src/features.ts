@@ -6,10 +6,21 @@ import * as virtioRing from '@virtlab/abi/virtio-ring';
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { featureBits } from '@virtlab/abi/virtio';
 
-/** Bits of the ring and of the negotiation that this implementation does; a device may offer the first two. */
+/** What a driver accepts of the ring unless told otherwise. */
 export const RING_FEATURES: FeatureBits = featureBits(
   virtioRing.VIRTIO_RING_F_INDIRECT_DESC,
   virtioRing.VIRTIO_RING_F_EVENT_IDX,
+);
+
+/** All bits of the ring that this implementation does; a device may offer any of them, the ring does the work. */
+export const ALL_RING_FEATURES: FeatureBits =
+  RING_FEATURES |
+  featureBits(virtio.VIRTIO_F_RING_PACKED, virtio.VIRTIO_F_IN_ORDER, virtio.VIRTIO_F_ORDER_PLATFORM);
+
+/** What every driver of ours accepts where it is offered, beside VERSION_1 and ACCESS_PLATFORM: it costs nothing until used. */
+export const ALWAYS_ACCEPTED: FeatureBits = featureBits(
+  virtio.VIRTIO_F_ORDER_PLATFORM,
+  virtio.VIRTIO_F_RING_RESET,
 );
 
 /** §2.2: bits 0 to 23, 42 and from 50 belong to the device type. */
@@ -38,9 +49,9 @@ export function negotiateFeatures(
   offered: FeatureBits,
   wanted: FeatureBits,
   required: FeatureBits = 0n,
+  mandatory: FeatureBits = virtio.featureBit(virtio.VIRTIO_F_VERSION_1),
 ): FeatureOutcome {
-  const version1 = virtio.featureBit(virtio.VIRTIO_F_VERSION_1);
-  const must = required | version1;
+  const must = required | mandatory;
   if ((offered & must) !== must) return { ok: false, missing: must & ~offered };
   const platform = virtio.featureBit(virtio.VIRTIO_F_ACCESS_PLATFORM);
   return { ok: true, features: offered & (wanted | must | platform) };

@@ -1,4 +1,10 @@
-import type { DescriptorChain, DeviceQueue, RingSnapshot, RingViolation } from '@virtlab/vring';
+import type {
+  DescriptorChain,
+  DeviceQueue,
+  QueuePosition,
+  RingSnapshot,
+  RingViolation,
+} from '@virtlab/vring';
 
 /** What the data plane did on one queue, since the host was made. */
 export interface DeviceQueueStatistics {
@@ -45,6 +51,9 @@ export class HostedQueue implements DeviceQueue {
   stop(): void {
     this.#isStopped = true;
   }
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
 
   get violation(): RingViolation | undefined {
     return this.#ring.violation;
@@ -87,6 +96,10 @@ export class HostedQueue implements DeviceQueue {
   }
   enableKicks(): boolean {
     return !this.#isStopped && (this.#ring.enableKicks() || this.#nothing());
+  }
+
+  position(): QueuePosition {
+    return this.#ring.position();
   }
 
   release(): void {

@@ -15,6 +15,7 @@ export { describeStatus } from './device-status.ts';
 export type { DriverSession } from './driver-session.ts';
 export type { DriverQueueStatistics } from './call-service.ts';
 export {
+  ALL_RING_FEATURES,
   RING_FEATURES,
   describeFeatures,
   featureNumbers,

@@ -7,25 +7,21 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_FEATURES_OK,
-  hasFeature,
 } from '@virtlab/abi/virtio';
-import {
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTQUEUE_SIZE_MAX,
-} from '@virtlab/abi/virtio-ring';
-import { createDriverQueue, type DriverQueue } from '@virtlab/vring';
+import { VIRTQUEUE_SIZE_MAX } from '@virtlab/abi/virtio-ring';
+import { createDriverQueue, ringFeatures, type DriverQueue } from '@virtlab/vring';
 import { TransportError, type DriverLink, type DriverTransport } from './contract.ts';
 import { withDeadline } from './deadline.ts';
 import { GoneWatch } from './gone-watch.ts';
 import { DriverSession } from './driver-session.ts';
 import { describeStatus } from './device-status.ts';
-import { describeFeatures, negotiateFeatures } from './features.ts';
+import { ALWAYS_ACCEPTED, describeFeatures, negotiateFeatures } from './features.ts';
+import { mandatoryFeatures, queueShape } from './legacy.ts';
 
 export interface InitializeOptions {
   /** The loop that call handlers run in and whose clock deadlines follow. */
   readonly aio: AioContext;
-  /** Accepted where offered; VERSION_1 and ACCESS_PLATFORM are accepted without being named. */
+  /** Accepted where offered; VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM and RING_RESET are accepted without being named. */
   readonly wanted: FeatureBits;
   /** Without these the driver gives up. */
   readonly required?: FeatureBits;
@@ -84,6 +80,7 @@ class Bringup {
         aio: this.#options.aio,
         features,
         queues: this.#queues,
+        createQueue: (size) => this.#createQueue(features, { size }),
         gone: this.#gone,
         timeoutMs: this.#timeoutMs,
         polling: this.#options.polling ?? true,
@@ -116,7 +113,9 @@ class Bringup {
   async #negotiate(): Promise<FeatureBits> {
     const { deviceType } = this.#transport;
     const offered = await this.#step('Reading the features', this.#transport.readDeviceFeatures());
-    const outcome = negotiateFeatures(offered, this.#options.wanted, this.#options.required);
+    const wanted = this.#options.wanted | ALWAYS_ACCEPTED;
+    const mandatory = mandatoryFeatures(this.#transport);
+    const outcome = negotiateFeatures(offered, wanted, this.#options.required, mandatory);
     if (!outcome.ok) {
       const missing = describeFeatures(outcome.missing, deviceType).join(', ');
       throw new TransportError('ENOTSUP', `The device does not offer ${missing}`);
@@ -137,20 +136,21 @@ class Bringup {
     for (let index = 0; index < count; index += 1) {
       const limit = await this.#step(`Queue ${index} size`, this.#transport.readQueueSizeMax(index));
       if (limit === 0) throw new TransportError('EPROTO', `The device has no queue ${index}`);
-      const queue = createDriverQueue({
-        size: Math.min(powerOfTwoWithin(limit), queueSizeMax),
-        dma: this.#link.dma,
-        features: {
-          indirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
-          eventIdx: hasFeature(features, VIRTIO_RING_F_EVENT_IDX),
-        },
-        ...(this.#options.bufferCountMax === undefined
-          ? {}
-          : { bufferCountMax: this.#options.bufferCountMax }),
-      });
+      const size = Math.min(powerOfTwoWithin(limit), queueSizeMax);
+      const queue = this.#createQueue(features, queueShape(this.#transport, size, limit));
       this.#queues.push(queue);
       await this.#step(`Enabling queue ${index}`, this.#transport.enableQueue(index, queue.addresses));
     }
+  }
+
+  #createQueue(features: FeatureBits, shape: ReturnType<typeof queueShape>): DriverQueue {
+    const { bufferCountMax } = this.#options;
+    return createDriverQueue({
+      ...shape,
+      dma: this.#link.dma,
+      features: ringFeatures(features),
+      ...(bufferCountMax === undefined ? {} : { bufferCountMax }),
+    });
   }
 
   /** §3.1.1: FAILED. A reset comes first where the device was shown memory, so that it is free to be taken back. */

@@ -2,7 +2,7 @@
  * The reference transport: driver and device in one process, over one memory. Register accesses are calls, doorbells
  * are event notifiers of the two loops. It is what the contract says and nothing else, and takes its faults as data.
  */
-import { VIRTIO_F_ACCESS_PLATFORM, featureBit } from '@virtlab/abi/virtio';
+import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_RESET, featureBit } from '@virtlab/abi/virtio';
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { createPrng, type AioContext, type Prng } from '@virtlab/aio';
 import {
@@ -56,7 +56,7 @@ export interface MemoryTransport {
 
 const CAPABILITIES: TransportCapabilities = {
   name: 'memory',
-  queueReset: false,
+  queueReset: true,
   configWrite: true,
   callPerQueue: true,
 };
@@ -69,11 +69,14 @@ export function createMemoryTransport(options: MemoryTransportOptions): MemoryTr
   const driver = new MemoryDriverTransport(options, random);
   const transport: DeviceTransport = {
     capabilities: CAPABILITIES,
-    transportFeatures: options.accessPlatform === true ? featureBit(VIRTIO_F_ACCESS_PLATFORM) : 0n,
+    transportFeatures:
+      featureBit(VIRTIO_F_RING_RESET) |
+      (options.accessPlatform === true ? featureBit(VIRTIO_F_ACCESS_PLATFORM) : 0n),
     memory: deviceMemory,
     call: (queue) => driver.called(queue),
     configChanged: () => driver.configChanged(),
     statusChanged: () => driver.statusChanged(),
+    queueResetDone: (queue) => driver.queueResetDone(queue),
   };
   options.host.attach(transport);
   const link: DriverLink = {
@@ -110,6 +113,7 @@ class MemoryDriverTransport implements DriverTransport {
   #goneReason: string | undefined;
   #isClosed = false;
   #resetWaiters: PromiseWithResolvers<void>[] = [];
+  readonly #queueResetWaiters = new Map<number, PromiseWithResolvers<void>>();
 
   constructor(options: MemoryTransportOptions, random: Prng) {
     const { host, driverAio, deviceAio } = options;
@@ -143,6 +147,7 @@ class MemoryDriverTransport implements DriverTransport {
   async writeStatus(status: number): Promise<void> {
     const model = this.#present();
     model.writeStatus(status);
+    if (status === 0 && model.status === 0) this.statusChanged();
     if (status !== 0 || model.status === 0) return;
     const waiter = Promise.withResolvers<void>();
     this.#resetWaiters.push(waiter);
@@ -156,6 +161,15 @@ class MemoryDriverTransport implements DriverTransport {
     if (!this.#present().enableQueue(queue, addresses)) {
       throw new TransportError('EIO', `The device refused queue ${queue}`);
     }
+  }
+
+  async resetQueue(queue: number): Promise<void> {
+    const model = this.#present();
+    if (!model.resetQueue(queue)) throw new TransportError('EIO', `The device does not reset queue ${queue}`);
+    if (!model.isQueueResetting(queue)) return;
+    const waiter = this.#queueResetWaiters.get(queue) ?? Promise.withResolvers<void>();
+    this.#queueResetWaiters.set(queue, waiter);
+    await waiter.promise;
   }
 
   async readConfigBytes(offset: number, out: Uint8Array): Promise<void> {
@@ -193,6 +207,10 @@ class MemoryDriverTransport implements DriverTransport {
   statusChanged(): void {
     if (this.#model?.status !== 0) return;
     for (const waiter of this.#takeWaiters()) waiter.resolve();
+  }
+  queueResetDone(queue: number): void {
+    this.#queueResetWaiters.get(queue)?.resolve();
+    this.#queueResetWaiters.delete(queue);
   }
 
   async removeDevice(reason: string): Promise<void> {
@@ -232,8 +250,10 @@ class MemoryDriverTransport implements DriverTransport {
   }
 
   #takeWaiters(): PromiseWithResolvers<void>[] {
-    const waiters = this.#resetWaiters;
+    // A reset of the device ends those of its queues.
+    const waiters = [...this.#resetWaiters, ...this.#queueResetWaiters.values()];
     this.#resetWaiters = [];
+    this.#queueResetWaiters.clear();
     return waiters;
   }
 

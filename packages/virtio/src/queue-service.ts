@@ -60,10 +60,26 @@ export class QueueService implements AioPoller {
     return this.#queues;
   }
 
-  setQueue(index: number, queue: DeviceQueue): void {
-    this.#queues[index] = new HostedQueue(queue, this.#counters[index]!, (violation) => {
+  /** On a live device the queue is looked at once, as with `start`. */
+  setQueue(index: number, queue: DeviceQueue): HostedQueue {
+    const hosted = new HostedQueue(queue, this.#counters[index]!, (violation) => {
       this.#events.onViolation(index, violation);
     });
+    this.#queues[index] = hosted;
+    this.#left[index] = 0;
+    if (this.#call !== undefined) this.#owe(index);
+    return hosted;
+  }
+
+  /** One queue: nothing of it is processed, published or called any more. It stays mapped until `releaseQueue`. */
+  stopQueue(index: number): void {
+    this.#queues[index]?.stop();
+    this.#owed[index] = 0;
+  }
+
+  releaseQueue(index: number): void {
+    this.#queues[index]?.release();
+    this.#queues[index] = undefined;
   }
 
   /** The device is live: kicks count from now on, and what the driver published before is looked at once. */
@@ -94,7 +110,7 @@ export class QueueService implements AioPoller {
 
   kick(index: number): void {
     const queue = this.#queues[index];
-    if (this.#call === undefined || queue === undefined) return;
+    if (this.#call === undefined || queue === undefined || queue.isStopped) return;
     queue.counters.kicks += 1;
     this.#left[index] = 0;
     if (this.#isServing) this.#owe(index);
@@ -163,7 +179,8 @@ export class QueueService implements AioPoller {
       if (this.#owed[index] === 0) continue;
       this.#owed[index] = 0;
       const queue = this.#queues[index];
-      if (queue !== undefined && this.#call !== undefined) this.#serve(index, queue);
+      if (queue === undefined || queue.isStopped || this.#call === undefined) continue;
+      this.#serve(index, queue);
     }
   }
 
@@ -172,7 +189,7 @@ export class QueueService implements AioPoller {
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
       if (!this.#isPolling) queue.disableKicks();
       idleRounds = this.#process(index, queue) ? 0 : idleRounds + 1;
-      if (this.#call === undefined) return;
+      if (this.#call === undefined || queue.isStopped) return;
       // While polling, kicks stay off until `end`, which looks again.
       if (this.#isPolling || !queue.enableKicks()) return;
       // Buffers were there and the device took none: it keeps them for later and needs no second hint.

@@ -6,3 +6,7 @@ export {
   type ScriptedTransportOptions,
 } from './testing/scripted-transport.ts';
 export { SimulatedLoops } from './testing/simulated-loops.ts';
+export { type RingPair, createRingPair } from './testing/ring-pair.ts';
+/** The two data planes, for what puts them together without a transport. */
+export { CallService } from './call-service.ts';
+export { QueueService } from './queue-service.ts';

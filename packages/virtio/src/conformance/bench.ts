@@ -4,8 +4,10 @@ import type { AioContext } from '@virtlab/aio';
 import type { DriverLink, DriverTransport } from '../contract.ts';
 import type { DeviceHost } from '../device-host.ts';
 import type { DriverSession } from '../driver-session.ts';
+import { RING_FEATURES } from '../features.ts';
 import { initializeDevice } from '../initialize-device.ts';
 import { runUntil, runUntilDone } from '../testing/run-until.ts';
+import { skipOutsideLegacy } from './legacy-scope.ts';
 import { PROBE_FEATURES, ProbeDevice } from './probe-device.ts';
 import type { TransportSetup, TransportUnderTest } from './transport-under-test.ts';
 
@@ -48,7 +50,7 @@ export class Bench {
   }
 
   /** Brings the device up with `wanted` of its features. */
-  async start(wanted: FeatureBits = this.device.features): Promise<DriverSession> {
+  async start(wanted: FeatureBits = PROBE_FEATURES | RING_FEATURES): Promise<DriverSession> {
     const options = { aio: this.driverAio, wanted, polling: this.#polling };
     return await this.run(initializeDevice(this.link, options));
   }
@@ -71,6 +73,7 @@ export async function withBench(setup: TransportSetup, body: (bench: Bench) => P
   const device = new ProbeDevice();
   const bench = new Bench(device, await setup.create({ device }), setup.polling);
   try {
+    skipOutsideLegacy(bench.transport);
     await body(bench);
   } catch (error) {
     device.finishReset();

@@ -6,7 +6,7 @@ import {
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
-  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_SR_IOV,
   VIRTIO_F_VERSION_1,
   featureBit,
   featureBits,
@@ -117,7 +117,7 @@ export function describeNegotiation(setup: TransportSetup): void {
     });
 
     const refused: readonly [string, bigint, bigint][] = [
-      ['bits that were not offered', featureBits(24, VIRTIO_F_RING_PACKED), 0n],
+      ['bits that were not offered', featureBits(24, VIRTIO_F_SR_IOV), 0n],
       ['a set without VIRTIO_F_VERSION_1', 0n, featureBit(VIRTIO_F_VERSION_1)],
       ['a set that the device cannot work with', featureBit(PROBE_F_NEEDS_BASE), 0n],
     ];

@@ -1,11 +1,12 @@
 /** Requests through the rings, doorbells and their suppression: VIRTIO §2.6, §2.7. */
 import { describe, expect, it } from 'vitest';
-import { featureBit } from '@virtlab/abi/virtio';
+import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, featureBit } from '@virtlab/abi/virtio';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import { createBufferList } from '@virtlab/vring';
 import { ringVariants, withBench, type Bench } from './bench.ts';
 import { EchoClient, POISON, pattern } from './echo-client.ts';
-import { DEFERRED_QUEUE, ECHO_QUEUE, RECEIVE_QUEUE } from './probe-device.ts';
+import { RING_FEATURES } from '../features.ts';
+import { DEFERRED_QUEUE, ECHO_QUEUE, PROBE_FEATURES, RECEIVE_QUEUE } from './probe-device.ts';
 import { BASE_FEATURES, STATUS_DRIVER_OK, RawQueue, negotiateRaw } from './raw-driver.ts';
 import type { TransportSetup } from './transport-under-test.ts';
 
@@ -13,10 +14,20 @@ import type { TransportSetup } from './transport-under-test.ts';
 const SIZES: readonly number[] = [0, 1, 511, 512, 513, 4095, 4096, 4097, 65536 + 3];
 const PIECE_COUNTS: readonly number[] = [1, 2, 3, 17, 31];
 
-const VARIANTS: readonly [string, bigint][] = ringVariants({
-  'indirect descriptors': featureBit(VIRTIO_RING_F_INDIRECT_DESC),
-  'event index': featureBit(VIRTIO_RING_F_EVENT_IDX),
-});
+const PACKED = featureBit(VIRTIO_F_RING_PACKED);
+const IN_ORDER = featureBit(VIRTIO_F_IN_ORDER);
+
+/** Split rings first; a transport that does not offer a format runs these on a split ring once more. */
+const VARIANTS: readonly [string, bigint][] = [
+  ...ringVariants({
+    'indirect descriptors': featureBit(VIRTIO_RING_F_INDIRECT_DESC),
+    'event index': featureBit(VIRTIO_RING_F_EVENT_IDX),
+  }),
+  ['both, in order', PROBE_FEATURES | RING_FEATURES | IN_ORDER],
+  ['packed format', PROBE_FEATURES | PACKED],
+  ['packed format and both', PROBE_FEATURES | RING_FEATURES | PACKED],
+  ['packed format and both, in order', PROBE_FEATURES | RING_FEATURES | PACKED | IN_ORDER],
+];
 
 export function describeDataPlane(setup: TransportSetup): void {
   describe('requests', () => {

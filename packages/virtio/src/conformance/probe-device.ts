@@ -2,7 +2,7 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import { featureBits, hasFeature } from '@virtlab/abi/virtio';
 import type { DescriptorChain, DeviceQueue } from '@virtlab/vring';
 import type { DeviceActivation, VirtioDevice } from '../contract.ts';
-import { RING_FEATURES } from '../features.ts';
+import { ALL_RING_FEATURES } from '../features.ts';
 
 /** Answers each request at once with the bytes that came with it. */
 export const ECHO_QUEUE = 0;
@@ -31,13 +31,14 @@ interface Deferred {
 /** The device that the transport suite talks to. Test code reaches into it; a transport sees a VirtioDevice. */
 export class ProbeDevice implements VirtioDevice {
   readonly deviceType = 63;
-  readonly features: FeatureBits = PROBE_FEATURES | RING_FEATURES;
+  readonly features: FeatureBits = PROBE_FEATURES | ALL_RING_FEATURES;
   readonly queueSizesMax: readonly number[] = [64, 32, 8];
   readonly configSize: number = PROBE_CONFIG_SIZE;
 
   /** What happened so far. */
   activationCount = 0;
   resetCount = 0;
+  queueResetCount = 0;
   takenCount = 0;
   /** While true, `reset` does not finish until `finishReset`. */
   isResetHeld = false;
@@ -52,6 +53,7 @@ export class ProbeDevice implements VirtioDevice {
   readonly #piece = new Uint8Array(PIECE_SIZE);
   #activation: DeviceActivation | undefined;
   #resetHeld: PromiseWithResolvers<void> | undefined;
+  #queueResetHeld: PromiseWithResolvers<void> | undefined;
   #deferred: Deferred[] = [];
 
   get deferredCount(): number {
@@ -105,8 +107,19 @@ export class ProbeDevice implements VirtioDevice {
     return this.#resetHeld.promise;
   }
 
+  resetQueue(queue: number): void | Promise<void> {
+    this.queueResetCount += 1;
+    if (!this.isResetHeld) {
+      this.#forget(queue);
+      return undefined;
+    }
+    this.#queueResetHeld = Promise.withResolvers<void>();
+    return this.#queueResetHeld.promise.then(() => this.#forget(queue));
+  }
+
   finishReset(): void {
     this.isResetHeld = false;
+    this.#queueResetHeld?.resolve();
     this.#deferred = [];
     this.#resetHeld?.resolve();
   }
@@ -135,6 +148,10 @@ export class ProbeDevice implements VirtioDevice {
     }
     this.#deferred = [];
     this.#activation?.complete(DEFERRED_QUEUE);
+  }
+
+  #forget(queue: number): void {
+    if (queue === DEFERRED_QUEUE) this.#deferred = [];
   }
 
   #echoAll(): void {

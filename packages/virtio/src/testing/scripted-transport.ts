@@ -149,6 +149,9 @@ export class ScriptedTransport implements DriverTransport {
     this.rings[queue] = new ScriptedDevice(new RawRing(addresses, reachRegion(this.memory, this.#base)));
     this.#heads[queue] = [];
   }
+  async resetQueue(queue: number): Promise<void> {
+    throw new TransportError('ENOTSUP', `Queue ${queue} is not reset alone`);
+  }
   async readConfigBytes(offset: number, out: Uint8Array): Promise<void> {
     this.#present();
     if (this.isConfigBroken) throw new TransportError('EIO', 'the configuration cannot be read');
