@@ -1,4 +1,5 @@
 import {
+  PCI_BASE_ADDRESS_IO_MASK,
   PCI_BASE_ADDRESS_MEM_MASK,
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_MEM_TYPE_MASK,
@@ -58,6 +59,22 @@ export function readMemoryBars(access: PciAccess, bdf: number): MemoryBar[] {
   }
   access.configWrite(bdf, PCI_COMMAND, 2, command);
   return bars;
+}
+
+/** Bytes of an I/O BAR; undefined where there is none. The function does not decode meanwhile. */
+export function sizeIoBar(access: PciAccess, bdf: number, index: number): number | undefined {
+  const command = access.configRead(bdf, PCI_COMMAND, 2);
+  access.configWrite(bdf, PCI_COMMAND, 2, command & ~(PCI_COMMAND_MEMORY | PCI_COMMAND_IO));
+  const { original, mask } = sizeRegister(access, bdf, index);
+  access.configWrite(bdf, PCI_COMMAND, 2, command);
+  if ((original & PCI_BASE_ADDRESS_SPACE) !== PCI_BASE_ADDRESS_SPACE_IO) return undefined;
+  const size = sizeOf(BigInt((mask & PCI_BASE_ADDRESS_IO_MASK) >>> 0), 32);
+  return size === undefined ? undefined : Number(size);
+}
+
+/** Writes the address of an I/O BAR, likewise. */
+export function placeIoBar(access: PciAccess, bdf: number, index: number, port: number): void {
+  access.configWrite(bdf, barOffset(index), 4, port);
 }
 
 /** Writes the address of a BAR. The function should not decode memory while this happens. */

@@ -8,7 +8,7 @@ import {
 } from '@virtlab/abi/pci';
 import { VIRTIO_MSI_NO_VECTOR, VIRTIO_PCI_ISR_CONFIG, VIRTIO_PCI_ISR_QUEUE } from '@virtlab/abi/virtio-pci';
 import { TransportError } from '@virtlab/virtio';
-import type { MsixStructure, VirtioStructures } from './capabilities.ts';
+import type { MsixStructure } from './capabilities.ts';
 import type { InterruptController, InterruptVectors, MsiMessage } from './interrupt-controller.ts';
 import type { PciDevice } from './pci-device.ts';
 import { allOnes } from './pci-function.ts';
@@ -18,6 +18,14 @@ import { allOnes } from './pci-function.ts';
  * for configuration changes; the INTx line and the ISR register.
  */
 export type CallMode = 'msix-per-queue' | 'msix-shared' | 'intx';
+
+/** How a function says why it interrupts. */
+export interface InterruptRegisters {
+  /** Undefined without MSI-X. */
+  readonly msix: MsixStructure | undefined;
+  /** The ISR status (§4.1.4.5), or all ones. */
+  readIsr(): number;
+}
 
 const MODES: readonly CallMode[] = ['msix-per-queue', 'msix-shared', 'intx'];
 const CONFIG_VECTOR = 0;
@@ -30,7 +38,7 @@ const FIRST_QUEUE_VECTOR = 1;
 export class CallRouting implements Disposable {
   configHandler: (() => void) | undefined;
   readonly #device: PciDevice;
-  readonly #structures: VirtioStructures;
+  readonly #registers: InterruptRegisters;
   readonly #interrupts: InterruptController;
   readonly #queueHandlers: ((() => void) | undefined)[];
   #modeIndex = -1;
@@ -40,12 +48,12 @@ export class CallRouting implements Disposable {
   /** Throws `TransportError` `ENOTSUP` when there is no way for the function to interrupt. */
   constructor(
     device: PciDevice,
-    structures: VirtioStructures,
+    registers: InterruptRegisters,
     interrupts: InterruptController,
     queueCount: number,
   ) {
     this.#device = device;
-    this.#structures = structures;
+    this.#registers = registers;
     this.#interrupts = interrupts;
     this.#queueHandlers = Array.from({ length: queueCount });
     this.degrade();
@@ -95,7 +103,7 @@ export class CallRouting implements Disposable {
   }
 
   #enterMsix(count: number, isShared: boolean): boolean {
-    const { msix } = this.#structures;
+    const { msix } = this.#registers;
     if (msix === undefined || count > msix.vectorCount) return false;
     const vectors = this.#interrupts.allocateVectors(count);
     if (vectors === undefined) return false;
@@ -125,7 +133,7 @@ export class CallRouting implements Disposable {
   }
 
   #setMsixFlags(flags: number): void {
-    const { msix } = this.#structures;
+    const { msix } = this.#registers;
     if (msix !== undefined) this.#device.writeConfig(msix.capability + PCI_MSIX_CAP.offset.flags, 2, flags);
   }
 
@@ -140,8 +148,7 @@ export class CallRouting implements Disposable {
 
   /** §4.1.5.3: one read of the ISR says what happened and lowers the line. */
   #interrupted(): boolean {
-    const { isr } = this.#structures;
-    const bits = this.#device.access.memoryRead(isr.address, 1);
+    const bits = this.#registers.readIsr();
     if (bits === allOnes(1)) {
       this.#device.noticeAbsence();
       return false;

@@ -20,6 +20,8 @@ import {
   VIRTIO_PCI_CAP_DEVICE_CFG,
   VIRTIO_PCI_CAP_ISR_CFG,
   VIRTIO_PCI_CAP_NOTIFY_CFG,
+  VIRTIO_PCI_CAP_PCI_CFG,
+  VIRTIO_PCI_CFG_CAP,
   VIRTIO_PCI_COMMON_CFG_ALIGN_SIZE,
   VIRTIO_PCI_COMMON_CFG_SIZE_1_0,
   VIRTIO_PCI_NOTIFY_ALIGN_SIZE,
@@ -57,6 +59,12 @@ export interface VirtioStructures {
   readonly msix: MsixStructure | undefined;
 }
 
+/** BARs in which virtio's structures may be, and those in which the MSI-X structures may be. */
+export interface UsableBars {
+  readonly virtio: readonly MemoryBar[];
+  readonly msix: readonly MemoryBar[];
+}
+
 /** Reads the function's configuration space, one aligned double word at a time. */
 export type ReadConfig = (offset: number) => number;
 
@@ -70,27 +78,53 @@ const CAPABILITY_COUNT_MAX: number = (PCI_CFG_SPACE_SIZE - PCI_STD_HEADER_SIZEOF
  * Configuration space is copied once at the start, so what was checked is what is used.
  * Throws `TransportError` (`EPROTO`) when a mandatory structure is missing.
  */
-export function findStructures(readConfig: ReadConfig, bars: readonly MemoryBar[]): VirtioStructures {
-  const space = new DataView(new ArrayBuffer(PCI_CFG_SPACE_SIZE));
-  for (let offset = 0; offset < PCI_CFG_SPACE_SIZE; offset += 4)
-    space.setUint32(offset, readConfig(offset), true);
+export function findStructures(
+  readConfig: ReadConfig,
+  bars: readonly MemoryBar[] | UsableBars,
+): VirtioStructures {
+  const { virtio, msix } = 'virtio' in bars ? bars : { virtio: bars, msix: bars };
+  const space = copySpace(readConfig);
   const capabilities = walk(space);
   const find = (type: number, need: StructureNeed): FoundStructure | undefined =>
-    firstOf(capabilities, (at) => structureAt(space, at, type, need, bars));
+    firstOf(capabilities, (at) => structureAt(space, at, type, need, virtio));
   const common = find(VIRTIO_PCI_CAP_COMMON_CFG, {
     size: VIRTIO_PCI_COMMON_CFG_SIZE_1_0,
     align: VIRTIO_PCI_COMMON_CFG_ALIGN_SIZE,
   });
   const isr = find(VIRTIO_PCI_CAP_ISR_CFG, { size: 1, align: 1 });
   const device = find(VIRTIO_PCI_CAP_DEVICE_CFG, { size: 1, align: 4 });
-  const notify = firstOf(capabilities, (at) => notifyAt(space, at, bars));
+  const notify = firstOf(capabilities, (at) => notifyAt(space, at, virtio));
   return {
     common: mandatory(common, 'common configuration'),
     isr: mandatory(isr, 'ISR status'),
     notify: mandatory(notify, 'notification'),
     device,
-    msix: firstOf(capabilities, (at) => msixAt(space, at, bars)),
+    msix: firstOf(capabilities, (at) => msixAt(space, at, msix)),
   };
+}
+
+/** Offset of the first usable PCI_CFG capability (§4.1.4.9); what its fields say is the driver's to write. */
+export function findWindow(readConfig: ReadConfig): number | undefined {
+  const space = copySpace(readConfig);
+  return walk(space).find((at) => {
+    if (space.getUint8(at + PCI_CAP_LIST_ID) !== PCI_CAP_ID_VNDR) return false;
+    if (at + VIRTIO_PCI_CFG_CAP.size > PCI_CFG_SPACE_SIZE) return false;
+    const { cfg_type, cap_len } = VIRTIO_PCI_CAP.read(space, at);
+    return cfg_type === VIRTIO_PCI_CAP_PCI_CFG && cap_len >= VIRTIO_PCI_CFG_CAP.size;
+  });
+}
+
+/** The first usable MSI-X capability, for who needs nothing else of the list. */
+export function findMsix(readConfig: ReadConfig, bars: readonly MemoryBar[]): MsixStructure | undefined {
+  const space = copySpace(readConfig);
+  return firstOf(walk(space), (at) => msixAt(space, at, bars));
+}
+
+function copySpace(readConfig: ReadConfig): DataView {
+  const space = new DataView(new ArrayBuffer(PCI_CFG_SPACE_SIZE));
+  for (let offset = 0; offset < PCI_CFG_SPACE_SIZE; offset += 4)
+    space.setUint32(offset, readConfig(offset), true);
+  return space;
 }
 
 /** Offsets of capabilities in list order; stops at what cannot be one and where the list closes on itself. */

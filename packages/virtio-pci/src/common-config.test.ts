@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_PCI_COMMON_CFG,
-  VIRTIO_PCI_COMMON_CFG_SIZE_1_0,
+  VIRTIO_PCI_COMMON_CFG_SIZE_1_2,
 } from '@virtlab/abi/virtio-pci';
 import type { AccessWidth } from './pci-function.ts';
 import { FunctionFixture, MODERN_BAR } from './testing/function-fixture.ts';
@@ -272,12 +272,73 @@ describe('common configuration: queues', () => {
     expect(fixture.pciFunction.statistics.refusedWriteCount).toBe(2);
   });
 
-  it('§4.1.4.3.1 RING_RESET is not offered: the structure of 1.0 is complete and queue_reset stays 0', () => {
+  it('§4.1.4.3.2 queue_enable of 0, and of anything but 1, is the driver’s fault: the device needs reset', () => {
     const fixture = new FunctionFixture();
-    expect(VIRTIO_PCI_COMMON_CFG_SIZE_1_0).toBe(56);
+    for (const value of [0, 2, 0xffff]) fixture.write('queue_enable', value);
+    expect(fixture.model.refusals).toEqual(['4.1.4.3.2', '4.1.4.3.2', '4.1.4.3.2']);
     fixture.write('queue_enable', 1);
+    fixture.write('queue_enable', 1);
+    expect(fixture.model.refusals).toHaveLength(3);
+  });
+});
+
+describe('common configuration: queue reset (§2.6.1)', () => {
+  function withEnabledQueue(): FunctionFixture {
+    const fixture = new FunctionFixture({ vectorCount: 3 });
+    fixture.write('queue_size', 16);
+    fixture.write('queue_desc', 0x1000);
+    fixture.write('queue_msix_vector', 1);
+    fixture.write('queue_enable', 1);
+    return fixture;
+  }
+  const registers = (fixture: FunctionFixture): Record<string, number> => ({
+    reset: fixture.read('queue_reset'),
+    enable: fixture.read('queue_enable'),
+    size: fixture.read('queue_size'),
+    desc: fixture.read('queue_desc'),
+    vector: fixture.read('queue_msix_vector'),
+  });
+  const fresh = { reset: 0, enable: 0, size: 256, desc: 0, vector: VIRTIO_MSI_NO_VECTOR };
+
+  it('§2.6.1.1 the structure is that of 1.2, and a reset at once leaves the registers of a new queue', () => {
+    expect(VIRTIO_PCI_COMMON_CFG_SIZE_1_2).toBe(60);
+    const fixture = withEnabledQueue();
     fixture.write('queue_reset', 1);
-    expect([fixture.read('queue_reset'), fixture.read('queue_enable')]).toEqual([0, 1]);
+    expect(fixture.model.queueResets).toEqual([0]);
+    expect(registers(fixture)).toEqual(fresh);
+  });
+
+  it('§2.6.1.1 queue_reset reads 1 until the reset is over, then both it and queue_enable read 0', () => {
+    const fixture = withEnabledQueue();
+    fixture.model.isQueueResetHeld = true;
+    fixture.write('queue_reset', 1);
+    expect(registers(fixture)).toMatchObject({ reset: 1, size: 16 });
+    fixture.write('queue_enable', 1);
+    fixture.write('queue_size', 4);
+    expect(fixture.pciFunction.statistics.refusedWriteCount).toBe(2);
+    fixture.write('queue_select', 1);
+    expect(fixture.read('queue_reset')).toBe(0);
+    fixture.write('queue_select', 0);
+    fixture.model.finishQueueReset(0);
+    fixture.pciFunction.queueResetDone?.(0);
+    expect(registers(fixture)).toEqual(fresh);
+    fixture.write('queue_size', 4);
+    fixture.write('queue_enable', 1);
+    expect(fixture.model.enabled.get(0)?.size).toBe(4);
+  });
+
+  it.each([0, 2, 0xffff])('§2.6.1.2 queue_reset of %i is refused and changes nothing', (value) => {
+    const fixture = withEnabledQueue();
+    fixture.write('queue_reset', value);
+    expect(registers(fixture)).toMatchObject({ reset: 0, enable: 1, size: 16 });
+    expect([fixture.model.queueResets, fixture.pciFunction.statistics.refusedWriteCount]).toEqual([[], 1]);
+  });
+
+  it('§4.1.4.3.1 queue_reset of a queue that does not exist does nothing', () => {
+    const fixture = new FunctionFixture();
+    fixture.write('queue_select', 2);
+    fixture.write('queue_reset', 1);
+    expect([fixture.read('queue_reset'), fixture.model.queueResets]).toEqual([0, []]);
   });
 });
 

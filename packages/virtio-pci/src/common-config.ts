@@ -7,7 +7,7 @@ import { type AccessWidth, allOnes } from './pci-function.ts';
 interface CommonConfigState {
   readonly model: DeviceModel;
   readonly vectorCount: number;
-  readonly onReset: () => void;
+  readonly onStatus: (status: number) => void;
   deviceFeatureSelect: number;
   driverFeatureSelect: number;
   configVector: number;
@@ -82,9 +82,13 @@ const registers: readonly Register[] = [
   ...addressHalves('queue_desc', 'descriptorArea'),
   ...addressHalves('queue_driver', 'driverArea'),
   ...addressHalves('queue_device', 'deviceArea'),
-  // NOTIF_CONFIG_DATA, RING_RESET and ADMIN_VQ are not offered: their registers read 0 (§4.1.4.3.1).
+  {
+    field: 'queue_reset',
+    read: (s) => Number(isPresent(s) && s.model.isQueueResetting(s.queueSelect)),
+    write: resetQueue,
+  },
+  // NOTIF_CONFIG_DATA and ADMIN_VQ are not offered: their registers read 0 (§4.1.4.3.1).
   { field: 'queue_notif_config_data', read: () => 0 },
-  { field: 'queue_reset', read: () => 0 },
   { field: 'admin_queue_index', read: () => 0 },
   { field: 'admin_queue_num', read: () => 0 },
 ];
@@ -114,13 +118,13 @@ function place(): (PlacedRegister | undefined)[] {
 export class CommonConfig {
   readonly #state: CommonConfigState;
 
-  /** `onReset` is called when the driver wrote a status of 0, after the registers were reset. */
-  constructor(model: DeviceModel, vectorCount: number, onReset: () => void) {
+  /** `onStatus` is told what the driver wrote to the status; if that was 0, after the registers were reset. */
+  constructor(model: DeviceModel, vectorCount: number, onStatus: (status: number) => void) {
     const { queueCount } = model;
     this.#state = {
       model,
       vectorCount,
-      onReset,
+      onStatus,
       deviceFeatureSelect: 0,
       driverFeatureSelect: 0,
       configVector: VIRTIO_MSI_NO_VECTOR,
@@ -158,6 +162,25 @@ export class CommonConfig {
   get refusedWriteCount(): number {
     return this.#state.refusedWriteCount;
   }
+
+  /** The registers as after a reset of the device, which the driver asked for elsewhere. */
+  reset(): void {
+    resetRegisters(this.#state);
+  }
+
+  /** The reset of a queue that took its time is complete. */
+  queueResetDone(queue: number): void {
+    resetQueueRegisters(this.#state, queue);
+  }
+
+  /** Through the registers of the legacy interface, which shares these. */
+  setVector(queue: number | 'config', vector: number): number {
+    const state = this.#state;
+    const usable = usableVector(state, vector);
+    if (queue === 'config') state.configVector = usable;
+    else if (queue < state.queueVector.length) state.queueVector[queue] = usable;
+    return usable;
+  }
 }
 
 /** §4.1.4.3.1: after a reset no vector is mapped, and queue_size is the largest the device takes. */
@@ -166,12 +189,16 @@ function resetRegisters(state: CommonConfigState): void {
   state.driverFeatureSelect = 0;
   state.configVector = VIRTIO_MSI_NO_VECTOR;
   state.queueSelect = 0;
-  for (let queue = 0; queue < state.queueSize.length; queue++)
-    state.queueSize[queue] = state.model.queueSizeMax(queue);
-  state.queueVector.fill(VIRTIO_MSI_NO_VECTOR);
-  state.descriptorArea.fill(0);
-  state.driverArea.fill(0);
-  state.deviceArea.fill(0);
+  for (let queue = 0; queue < state.queueSize.length; queue++) resetQueueRegisters(state, queue);
+}
+
+/** §2.6.1.1: a queue that was reset alone is as it was after a reset of the device. */
+function resetQueueRegisters(state: CommonConfigState, queue: number): void {
+  state.queueSize[queue] = state.model.queueSizeMax(queue);
+  state.queueVector[queue] = VIRTIO_MSI_NO_VECTOR;
+  for (const area of [state.descriptorArea, state.driverArea, state.deviceArea]) {
+    area.fill(0, 2 * queue, 2 * queue + 2);
+  }
 }
 
 /** §4.1.4.3.1: queue_size is 0 for a queue that does not exist; its other registers then do nothing. */
@@ -190,9 +217,8 @@ function writeDriverFeature({ model, driverFeatureSelect }: CommonConfigState, v
 
 function writeStatus(state: CommonConfigState, value: number): void {
   state.model.writeStatus(value);
-  if (value !== 0) return;
-  resetRegisters(state);
-  state.onReset();
+  if (value === 0) resetRegisters(state);
+  state.onStatus(value);
 }
 
 /** A queue's registers must not change while it is enabled (§4.1.4.3.2); such writes are refused. */
@@ -216,21 +242,35 @@ function addressHalves(field: CommonField, area: 'descriptorArea' | 'driverArea'
   }));
 }
 
-/** §4.1.4.3.2: only 1 may be written. Anything else is refused and leaves the queue as it is. */
+/** §4.1.4.3.2: only 1 may be written; anything else and the device needs reset, as with QEMU. */
 function enable(state: CommonConfigState, value: number): void {
   if (!isPresent(state)) return;
-  const queue = state.queueSelect;
-  const enabled = state.model.isQueueEnabled(queue);
-  if (value === 1 && enabled) return;
+  const { model, queueSelect: queue } = state;
+  if (value !== 1) {
+    state.refusedWriteCount++;
+    model.refuse({ section: '4.1.4.3.2', message: `queue_enable of queue ${queue} written with ${value}` });
+    return;
+  }
+  // §2.6.1.2: a queue whose reset is not over cannot be enabled.
+  const isResetting = model.isQueueResetting(queue);
+  if (!isResetting && model.isQueueEnabled(queue)) return;
   const accepted =
-    value === 1 &&
-    state.model.enableQueue(queue, {
+    !isResetting &&
+    model.enableQueue(queue, {
       size: state.queueSize[queue]!,
       descriptorArea: address(state.descriptorArea, queue),
       driverArea: address(state.driverArea, queue),
       deviceArea: address(state.deviceArea, queue),
     });
   if (!accepted) state.refusedWriteCount++;
+}
+
+/** §2.6.1: 1 resets the queue, at once or until `queueResetDone`; nothing else may be written. */
+function resetQueue(state: CommonConfigState, value: number): void {
+  if (!isPresent(state)) return;
+  const { model, queueSelect: queue } = state;
+  if (value !== 1 || !model.resetQueue(queue)) state.refusedWriteCount++;
+  else if (!model.isQueueResetting(queue)) resetQueueRegisters(state, queue);
 }
 
 function address(area: Uint32Array, queue: number): bigint {

@@ -2,6 +2,7 @@ import {
   PCI_BASE_ADDRESS_0,
   PCI_BASE_ADDRESS_MEM_PREFETCH,
   PCI_BASE_ADDRESS_MEM_TYPE_64,
+  PCI_BASE_ADDRESS_SPACE_IO,
   PCI_CAP_LIST_NEXT,
   PCI_CAPABILITY_LIST,
   PCI_CFG_SPACE_SIZE,
@@ -47,9 +48,10 @@ export class ConfigSpace {
    * A BAR answers the sizing protocol by itself (PCI §6.2.5.1): the address bits below its size are not writable,
    * so all ones written read back as the complement of the size.
    */
-  defineBar({ index, size, is64Bit }: PciBar): void {
+  defineBar({ index, size, is64Bit, isIo }: PciBar): void {
     const offset = barOffset(index);
-    const type = is64Bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH : 0;
+    const memory = is64Bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH : 0;
+    const type = isIo === true ? PCI_BASE_ADDRESS_SPACE_IO : memory;
     this.view.setUint32(offset, type, true);
     this.allowWrites(offset, 4, ~(size - 1) >>> 0);
     if (is64Bit) this.allowWrites(barOffset(index + 1), 4, 0xffff_ffff);

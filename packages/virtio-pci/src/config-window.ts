@@ -24,12 +24,14 @@ export class ConfigWindow {
     this.#bars = bars;
   }
 
-  /** Offset and size of pci_cfg_data in configuration space. */
+  /** Offset of pci_cfg_data in configuration space. */
   get dataOffset(): number {
     return this.#capability + VIRTIO_PCI_CFG_CAP.offset.pci_cfg_data;
   }
-  get dataSize(): number {
-    return VIRTIO_PCI_CFG_CAP.width.pci_cfg_data;
+  /** Whether an access to configuration space touches pci_cfg_data. */
+  overlaps(offset: number, width: AccessWidth): boolean {
+    const end = this.dataOffset + VIRTIO_PCI_CFG_CAP.width.pci_cfg_data;
+    return offset < end && this.dataOffset < offset + width;
   }
 
   /** Before pci_cfg_data is read. */

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { VIRTIO_ID_CONSOLE } from '@virtlab/abi/virtio';
 import { type AioContext, createAioContext } from '@virtlab/aio';
 import type { DoorbellPolicy } from '@virtlab/aio/simulated';
 import type { VirtioDevice } from '@virtlab/virtio';
@@ -9,7 +10,7 @@ import { PciMachine, type PciMachineOptions } from './testing/pci-machine.ts';
 
 interface Variant {
   readonly name: string;
-  readonly options: Pick<PciMachineOptions, 'vectorCount' | 'vectorCountMax' | 'doorbells' | 'withoutIntx'>;
+  readonly options: Omit<PciMachineOptions, 'device' | 'driverAio' | 'deviceAio'>;
   readonly callMode: CallMode;
   readonly deliver: DoorbellPolicy['name'];
 }
@@ -47,6 +48,42 @@ const variants: readonly Variant[] = [
     callMode: 'intx',
     deliver: 'spurious',
   },
+  {
+    name: 'no MSI-X, a page for each kick address',
+    options: { vectorCount: 0, notifyMultiplier: 4096, doorbells: true },
+    callMode: 'intx',
+    deliver: 'coalescing',
+  },
+  {
+    name: 'one kick address for all queues',
+    options: { notifyMultiplier: 0, doorbells: true },
+    callMode: 'msix-per-queue',
+    deliver: 'calm',
+  },
+  {
+    name: 'registers through the window',
+    options: { registers: 'window' },
+    callMode: 'intx',
+    deliver: 'late',
+  },
+  {
+    name: 'transitional, by its modern interface',
+    options: { interfaceKind: 'transitional' },
+    callMode: 'msix-per-queue',
+    deliver: 'calm',
+  },
+  {
+    name: 'transitional, by its legacy interface',
+    options: { interfaceKind: 'transitional', registers: 'legacy' },
+    callMode: 'msix-per-queue',
+    deliver: 'late',
+  },
+  {
+    name: 'legacy, INTx',
+    options: { interfaceKind: 'legacy', registers: 'legacy', vectorCount: 0 },
+    callMode: 'intx',
+    deliver: 'spurious',
+  },
 ];
 
 const SEED = 20_240_917;
@@ -58,8 +95,14 @@ interface Loops {
   [Symbol.dispose](): void;
 }
 
+/** The suite's device has a type of its own, which never had a legacy interface: it gets another. */
+function giveLegacyType(device: VirtioDevice): void {
+  Object.defineProperty(device, 'deviceType', { value: VIRTIO_ID_CONSOLE });
+}
+
 async function create(variant: Variant, device: VirtioDevice, loops: Loops): Promise<TransportUnderTest> {
   const { driverAio, deviceAio } = loops;
+  if (variant.options.interfaceKind !== undefined) giveLegacyType(device);
   const machine = new PciMachine({ device, driverAio, deviceAio, ...variant.options });
   const link = await machine.connect();
   expect(link.transport.callMode).toBe(variant.callMode);

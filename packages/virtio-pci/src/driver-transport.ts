@@ -1,15 +1,25 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { PCI_COMMAND_MASTER } from '@virtlab/abi/pci';
-import { VIRTIO_CONFIG_S_DRIVER_OK } from '@virtlab/abi/virtio';
-import type { AioContext, BottomHalf } from '@virtlab/aio';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_RESET,
+  featureBit,
+  hasFeature,
+} from '@virtlab/abi/virtio';
+import { VIRTIO_PCI_COMMON_CFG_SIZE_1_2 } from '@virtlab/abi/virtio-pci';
+import type { AioContext } from '@virtlab/aio';
 import { type DriverTransport, type TransportCapabilities, TransportError } from '@virtlab/virtio';
 import type { CallMode, CallRouting } from './call-routing.ts';
 import type { VirtioStructures } from './capabilities.ts';
 import { CommonRegisters } from './common-registers.ts';
+import { readBytes, writeBytes } from './config-bytes.ts';
 import type { KickPath } from './doorbells.ts';
+import { GoneTeller } from './gone-teller.ts';
+import { type Kick, KickWriter } from './kick-writer.ts';
 import type { PciDevice } from './pci-device.ts';
-import type { AccessWidth } from './pci-function.ts';
 import { ResetWait } from './reset-wait.ts';
+import { VectorAssignment } from './vector-assignment.ts';
 
 type QueueAddresses = Parameters<DriverTransport['enableQueue']>[1];
 
@@ -29,8 +39,6 @@ export interface VirtioPciDriverTransport extends DriverTransport {
   readonly callMode: CallMode;
 }
 
-/** Bytes of a kick (§4.1.5.2). */
-const KICK_SIZE = 2;
 /** No status has all bits: bit 5 is reserved (§2.1). */
 const STATUS_NONSENSE = 0xff;
 
@@ -43,29 +51,45 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
   readonly #structures: VirtioStructures;
   readonly #common: CommonRegisters;
   readonly #routing: CallRouting;
-  readonly #kicks: KickPath | undefined;
+  readonly #vectors: VectorAssignment;
+  readonly #kickWriter: KickWriter;
   readonly #resetWait: ResetWait;
-  readonly #goneTeller: BottomHalf;
+  /** By queue, made when first needed. */
+  readonly #queueResetWaits = new Map<number, ResetWait>();
+  readonly #aio: AioContext;
+  readonly #resetTimeoutMs: number;
+  readonly #goneTeller: GoneTeller;
   readonly #removalWatch: Disposable;
   /** Set up since the last reset: how to kick each queue. */
-  readonly #kickOf: ((() => void) | undefined)[];
-  #isConfigVectorAssigned = false;
-  #goneReason: string | undefined;
-  #goneHandler: ((reason: string) => void) | undefined;
+  readonly #kickOf: (Kick | undefined)[];
+  readonly #hasQueueReset: boolean;
   #isClosed = false;
 
+  /** Throws `TransportError` `ENODEV`. */
   constructor(parts: DriverTransportParts) {
-    const { device, aio } = parts;
+    const { device, aio, structures, resetTimeoutMs } = parts;
     this.deviceType = parts.deviceType;
     this.queueCount = parts.queueCount;
     this.#device = device;
-    this.#structures = parts.structures;
-    this.#common = new CommonRegisters(device, parts.structures.common.address);
+    this.#structures = structures;
+    this.#common = new CommonRegisters(device, structures.common.address);
+    this.#hasQueueReset =
+      structures.common.size >= VIRTIO_PCI_COMMON_CFG_SIZE_1_2 &&
+      hasFeature(this.#common.readDeviceFeatures(), VIRTIO_F_RING_RESET);
     this.#routing = parts.routing;
-    this.#kicks = parts.kicks;
+    this.#vectors = new VectorAssignment(device, parts.routing, {
+      tryConfigVector: (vector) => this.#common.tryVector('config_msix_vector', vector),
+      tryQueueVector: (queue, vector) => {
+        this.#common.write('queue_select', queue);
+        return this.#common.tryVector('queue_msix_vector', vector);
+      },
+    });
+    this.#kickWriter = new KickWriter(device.access, structures.notify, parts.kicks);
     this.#kickOf = Array.from({ length: parts.queueCount });
-    this.#resetWait = new ResetWait(aio, () => this.#common.read('device_status'), parts.resetTimeoutMs);
-    this.#goneTeller = aio.createBottomHalf(() => this.#tellGone());
+    this.#resetWait = new ResetWait(aio, () => this.#common.read('device_status'), resetTimeoutMs);
+    this.#aio = aio;
+    this.#resetTimeoutMs = resetTimeoutMs;
+    this.#goneTeller = new GoneTeller(aio);
     this.#removalWatch = device.access.watchRemoval(device.bdf, () =>
       device.markGone('The device was removed'),
     );
@@ -74,7 +98,7 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
   get capabilities(): TransportCapabilities {
     return {
       name: 'pci',
-      queueReset: false,
+      queueReset: this.#hasQueueReset,
       configWrite: this.#structures.device !== undefined,
       callPerQueue: this.callMode === 'msix-per-queue',
     };
@@ -86,12 +110,14 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
 
   async readDeviceFeatures(): Promise<FeatureBits> {
     this.#begin();
-    return this.#common.readDeviceFeatures();
+    const features = this.#common.readDeviceFeatures();
+    return this.#kickWriter.canCarryData ? features : features & ~featureBit(VIRTIO_F_NOTIFICATION_DATA);
   }
 
   async writeDriverFeatures(features: FeatureBits): Promise<void> {
     this.#begin();
     this.#common.writeDriverFeatures(features);
+    this.#kickWriter.hasData = hasFeature(features, VIRTIO_F_NOTIFICATION_DATA);
     this.#device.requirePresent();
   }
 
@@ -106,31 +132,28 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
       await this.#reset();
       return;
     }
-    if ((status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#assignConfigVector();
+    if ((status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#vectors.assignConfig();
     this.#common.write('device_status', status);
     this.#device.requirePresent();
   }
 
   async readQueueSizeMax(queue: number): Promise<number> {
     this.#begin();
-    if (!this.#hasQueue(queue)) return 0;
-    this.#common.write('queue_select', queue);
-    return this.#common.read('queue_size');
+    return this.#hasQueue(queue) ? this.#readOfQueue(queue, 'queue_size') : 0;
   }
 
   /** `EIO` when the device does not enable the queue; `EPROTO` when its kick address is outside the structure. */
   async enableQueue(queue: number, addresses: QueueAddresses): Promise<void> {
     this.#begin();
     if (!this.#hasQueue(queue)) throw new RangeError(`No queue ${queue}`);
-    this.#assignConfigVector();
+    this.#vectors.assignConfig();
     this.#common.write('queue_select', queue);
     this.#common.write('queue_size', addresses.size);
     this.#common.writeWide('queue_desc', addresses.descriptorArea);
     this.#common.writeWide('queue_driver', addresses.driverArea);
     this.#common.writeWide('queue_device', addresses.deviceArea);
-    const kick = this.#kickPathOf(queue);
-    this.#kickOf[queue] = kick;
-    if (!this.#tryQueueVector(queue)) this.#degradeAndReassign();
+    this.#kickOf[queue] = this.#kickWriter.kickOf(queue, this.#common.read('queue_notify_off'));
+    this.#vectors.assignQueue(queue);
     this.#common.write('queue_select', queue);
     this.#common.write('queue_enable', 1);
     if (this.#common.read('queue_enable') !== 1) {
@@ -139,15 +162,26 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
     }
   }
 
+  /** §2.6.1.2: kicks stop, then the device is asked, and is believed once queue_reset and queue_enable read 0. */
+  async resetQueue(queue: number): Promise<void> {
+    this.#begin();
+    if (!this.#hasQueue(queue)) throw new RangeError(`No queue ${queue}`);
+    if (!this.#hasQueueReset) throw new TransportError('ENOTSUP', 'The device resets no queue alone');
+    this.#kickOf[queue] = undefined;
+    this.#vectors.forgetQueue(queue);
+    this.#common.write('queue_select', queue);
+    this.#common.write('queue_reset', 1);
+    await this.#queueResetWait(queue).untilZero();
+    this.#begin();
+    if (this.#readOfQueue(queue, 'queue_enable') !== 0) {
+      throw new TransportError('EIO', `The device does not reset queue ${queue}`);
+    }
+  }
+
   async readConfigBytes(offset: number, out: Uint8Array): Promise<void> {
     this.#begin();
-    const base = this.#configAddress(offset, out.length);
-    for (let at = 0; at < out.length;) {
-      const width = widthAt(offset + at, out.length - at);
-      const value = this.#device.read(base + at, width);
-      for (let byte = 0; byte < width; byte++) out[at + byte] = value >>> (8 * byte);
-      at += width;
-    }
+    const base = this.#configBase(offset, out.length);
+    readBytes((at, width) => this.#device.read(base + at, width), offset, out);
   }
 
   async readConfigGeneration(): Promise<number> {
@@ -157,19 +191,13 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
 
   async writeConfigBytes(offset: number, bytes: Uint8Array): Promise<void> {
     this.#begin();
-    const base = this.#configAddress(offset, bytes.length);
-    for (let at = 0; at < bytes.length;) {
-      const width = widthAt(offset + at, bytes.length - at);
-      let value = 0;
-      for (let byte = 0; byte < width; byte++) value += bytes[at + byte]! * 2 ** (8 * byte);
-      this.#device.write(base + at, width, value);
-      at += width;
-    }
+    const base = this.#configBase(offset, bytes.length);
+    writeBytes((at, width, value) => this.#device.write(base + at, width, value), offset, bytes);
     this.#device.requirePresent();
   }
 
-  kick(queue: number): void {
-    this.#kickOf[queue]?.();
+  kick(queue: number, data: number = 0): void {
+    this.#kickOf[queue]?.(data);
   }
 
   onCall(queue: number, handler: (() => void) | undefined): void {
@@ -182,17 +210,15 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
   }
 
   onGone(handler: ((reason: string) => void) | undefined): void {
-    this.#goneHandler = handler;
-    if (this.#goneReason !== undefined && handler !== undefined) this.#goneTeller.schedule();
+    this.#goneTeller.onGone(handler);
   }
 
-  /** The function was found missing or removed: told from the driver's loop, never from inside an operation. */
+  /** The function was found missing or removed. */
   gone(reason: string): void {
-    this.#resetWait.abort(new TransportError('ENODEV', reason));
+    this.#abortWaits(reason);
     if (this.#isClosed) return;
-    this.#goneReason = reason;
     this.#kickOf.fill(undefined);
-    this.#goneTeller.schedule();
+    this.#goneTeller.gone(reason);
   }
 
   /**
@@ -209,10 +235,9 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
     } finally {
       this.#device.changeCommand(0, PCI_COMMAND_MASTER);
       this.#kickOf.fill(undefined);
-      this.#goneHandler = undefined;
       this.#routing[Symbol.dispose]();
       this.#removalWatch[Symbol.dispose]();
-      this.#resetWait[Symbol.dispose]();
+      for (const wait of this.#waits()) wait[Symbol.dispose]();
       this.#goneTeller[Symbol.dispose]();
     }
   }
@@ -226,6 +251,27 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
     return Number.isInteger(queue) && queue >= 0 && queue < this.queueCount;
   }
 
+  #waits(): ResetWait[] {
+    return [this.#resetWait, ...this.#queueResetWaits.values()];
+  }
+
+  #queueResetWait(queue: number): ResetWait {
+    const read = (): number => this.#readOfQueue(queue, 'queue_reset');
+    const wait = this.#queueResetWaits.get(queue) ?? new ResetWait(this.#aio, read, this.#resetTimeoutMs);
+    this.#queueResetWaits.set(queue, wait);
+    return wait;
+  }
+
+  #abortWaits(reason: string): void {
+    const error = new TransportError('ENODEV', reason);
+    for (const wait of this.#waits()) wait.abort(error);
+  }
+
+  #readOfQueue(queue: number, register: 'queue_size' | 'queue_enable' | 'queue_reset'): number {
+    this.#common.write('queue_select', queue);
+    return this.#common.read(register);
+  }
+
   #readStatus(): number {
     const status = this.#common.read('device_status');
     if (status === STATUS_NONSENSE) throw new TransportError('EIO', 'The device status reads as all ones');
@@ -235,78 +281,20 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
   /** §4.1.4.3.2: after writing 0 the driver MUST wait for a read of 0. Vectors do not survive. */
   async #reset(): Promise<void> {
     this.#kickOf.fill(undefined);
-    this.#isConfigVectorAssigned = false;
+    this.#kickWriter.hasData = false;
+    this.#vectors.forget();
     this.#common.write('device_status', 0);
     await this.#resetWait.untilZero();
   }
 
-  /** queue_notify_off × multiplier, inside the structure (§4.1.4.4): asked of the device once. */
-  #kickPathOf(queue: number): () => void {
-    const { notify } = this.#structures;
-    const offset = this.#common.read('queue_notify_off') * notify.multiplier;
-    if (offset + KICK_SIZE > notify.size) {
-      throw new TransportError(
-        'EPROTO',
-        `Kick offset ${offset} of queue ${queue} is outside ${notify.size} bytes`,
-      );
-    }
-    const address = notify.address + offset;
-    const { access } = this.#device;
-    return this.#kicks?.kickFor(address, queue) ?? (() => access.memoryWrite(address, KICK_SIZE, queue));
-  }
-
-  #assignConfigVector(): void {
-    if (this.#isConfigVectorAssigned) return;
-    if (!this.#tryConfigVector()) this.#degradeAndReassign();
-    this.#isConfigVectorAssigned = true;
-  }
-
-  #tryConfigVector(): boolean {
-    return (
-      this.callMode === 'intx' || this.#common.tryVector('config_msix_vector', this.#routing.configVector)
-    );
-  }
-
-  #tryQueueVector(queue: number): boolean {
-    if (this.callMode === 'intx') return true;
-    this.#common.write('queue_select', queue);
-    return this.#common.tryVector('queue_msix_vector', this.#routing.queueVector(queue));
-  }
-
-  /** The device could not map a vector: the next mode, for everything that is set up so far. Ends at INTx or throws. */
-  #degradeAndReassign(): void {
-    do {
-      this.#device.requirePresent();
-      this.#routing.degrade();
-    } while (!this.#tryConfigVector() || !this.#tryVectorsInUse());
-  }
-
-  #tryVectorsInUse(): boolean {
-    return this.#kickOf.every((kick, queue) => kick === undefined || this.#tryQueueVector(queue));
-  }
-
   /** A device whose structure is shorter than its driver's configuration is broken, or absent: `EPROTO`. */
-  #configAddress(offset: number, size: number): number {
+  #configBase(offset: number, size: number): number {
     if (!Number.isInteger(offset) || offset < 0) throw new RangeError(`Configuration offset ${offset}`);
     const { device } = this.#structures;
     if (device === undefined || offset + size > device.size) {
       const end = offset + size;
       throw new TransportError('EPROTO', `Configuration has ${device?.size ?? 0} bytes, not ${end}`);
     }
-    return device.address + offset;
+    return device.address;
   }
-
-  #tellGone(): void {
-    const reason = this.#goneReason;
-    const handler = this.#goneHandler;
-    if (reason === undefined || handler === undefined) return;
-    this.#goneHandler = undefined;
-    handler(reason);
-  }
-}
-
-/** §4.1.3.1: the widest aligned access that stays inside; drivers ask for whole fields, so each gets its own width. */
-function widthAt(offset: number, left: number): AccessWidth {
-  if (offset % 4 === 0 && left >= 4) return 4;
-  return offset % 2 === 0 && left >= 2 ? 2 : 1;
 }

@@ -9,11 +9,12 @@ import {
   PCI_HEADER_TYPE_MULTI_FUNCTION,
   PCI_HEADER_TYPE_NORMAL,
   PCI_REVISION_ID,
+  PCI_STD_NUM_BARS,
   PCI_SUBSYSTEM_ID,
   PCI_SUBSYSTEM_VENDOR_ID,
   PCI_VENDOR_ID,
 } from '@virtlab/abi/pci';
-import { type MemoryBar, placeBar, readMemoryBars } from './base-address.ts';
+import { type MemoryBar, placeBar, placeIoBar, readMemoryBars, sizeIoBar } from './base-address.ts';
 import { type PciAccess, PCI_FUNCTION_COUNT, PCI_SLOT_COUNT, pciBdf } from './pci-access.ts';
 
 /** What a function says about itself (PCI §6.2.1). */
@@ -64,7 +65,7 @@ function describe(access: PciAccess, bdf: number): PciFunctionInfo | undefined {
   };
 }
 
-/** Addresses that BARs may take. Bytes; must not be 0 and should be clear of RAM. */
+/** Addresses or ports that BARs may take. Bytes; must not be 0 and should be clear of RAM. */
 export interface MemoryWindow {
   readonly base: number;
   readonly size: number;
@@ -82,9 +83,9 @@ const LIMIT_32_BIT = 2 ** 32;
 
 /**
  * Firmware's part: sizes and places the memory BARs of every type 0 function on bus 0, largest first, each aligned to
- * its size. Functions are left without memory decoding; their driver turns it on.
+ * its size, and with `ports` the I/O BARs likewise. Functions are left without decoding; their driver turns it on.
  */
-export function assignBars(access: PciAccess, window: MemoryWindow): BarAssignment[] {
+export function assignBars(access: PciAccess, window: MemoryWindow, ports?: MemoryWindow): BarAssignment[] {
   if (!(window.base > 0) || !Number.isSafeInteger(window.base + window.size)) {
     throw new RangeError(`PCI window of ${window.size} bytes at ${window.base}`);
   }
@@ -97,13 +98,31 @@ export function assignBars(access: PciAccess, window: MemoryWindow): BarAssignme
     })
     .toSorted((a, b) => b.bar.size - a.bar.size);
   let next = window.base;
-  return sized.map(({ bdf, bar }) => {
+  const placed = sized.map(({ bdf, bar }) => {
     const address = fit(bar, next, window);
     if (address !== undefined) {
       placeBar(access, bdf, bar, address);
       next = address + bar.size;
     }
     return { bdf, bar: bar.index, size: bar.size, address };
+  });
+  return ports === undefined ? placed : [...placed, ...assignPorts(access, ports)];
+}
+
+function assignPorts(access: PciAccess, ports: MemoryWindow): BarAssignment[] {
+  const indices = Array.from({ length: PCI_STD_NUM_BARS }, (_, index) => index);
+  const sized = enumeratePci(access)
+    .filter((info) => info.headerType === PCI_HEADER_TYPE_NORMAL)
+    .flatMap(({ bdf }) => indices.map((bar) => ({ bdf, bar, size: sizeIoBar(access, bdf, bar) ?? 0 })))
+    .filter(({ size }) => size > 0)
+    .toSorted((a, b) => b.size - a.size);
+  let next = ports.base;
+  return sized.map(({ bdf, bar, size }) => {
+    const port = Math.ceil(next / size) * size;
+    if (port + size > ports.base + ports.size) return { bdf, bar, size, address: undefined };
+    placeIoBar(access, bdf, bar, port);
+    next = port + size;
+    return { bdf, bar, size, address: port };
   });
 }
 

@@ -2,18 +2,11 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import {
   PCI_CAP_ID_MSIX,
   PCI_CAP_ID_VNDR,
-  PCI_CLASS_COMMUNICATION_OTHER,
-  PCI_CLASS_DEVICE,
-  PCI_CLASS_DISPLAY_OTHER,
-  PCI_CLASS_INPUT_OTHER,
-  PCI_CLASS_MULTIMEDIA_AUDIO,
-  PCI_CLASS_NETWORK_ETHERNET,
-  PCI_CLASS_OTHERS,
-  PCI_CLASS_STORAGE_OTHER,
-  PCI_CLASS_STORAGE_SCSI,
   PCI_CACHE_LINE_SIZE,
+  PCI_CLASS_DEVICE,
   PCI_COMMAND,
   PCI_COMMAND_INTX_DISABLE,
+  PCI_COMMAND_IO,
   PCI_COMMAND_MASTER,
   PCI_COMMAND_MEMORY,
   PCI_COMMAND_PARITY,
@@ -30,17 +23,10 @@ import {
   PCI_VENDOR_ID,
 } from '@virtlab/abi/pci';
 import {
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
-  VIRTIO_ID_BLOCK,
-  VIRTIO_ID_CONSOLE,
-  VIRTIO_ID_FS,
-  VIRTIO_ID_GPU,
-  VIRTIO_ID_INPUT,
-  VIRTIO_ID_NET,
-  VIRTIO_ID_SCSI,
-  VIRTIO_ID_SOUND,
-  VIRTIO_ID_VSOCK,
-  featureBit,
+  featureBits,
 } from '@virtlab/abi/virtio';
 import {
   VIRTIO_PCI_CAP,
@@ -50,16 +36,16 @@ import {
   VIRTIO_PCI_CAP_NOTIFY_CFG,
   VIRTIO_PCI_CAP_PCI_CFG,
   VIRTIO_PCI_CFG_CAP,
-  VIRTIO_PCI_DEVICE_ID_BASE,
+  VIRTIO_PCI_CONFIG_OFF,
   VIRTIO_PCI_NOTIFY_CAP,
-  VIRTIO_PCI_REVISION_MIN,
-  VIRTIO_PCI_SUBSYSTEM_ID_MIN,
   VIRTIO_PCI_VENDOR_ID,
 } from '@virtlab/abi/virtio-pci';
 import { ConfigSpace } from './config-space.ts';
+import { type InterfaceKind, classOf, identityOf } from './function-identity.ts';
 import type { PciBar } from './pci-function.ts';
 
-/** BAR of the MSI-X structures and BAR of the virtio structures, as QEMU numbers them (hw/virtio/virtio-pci.c). */
+/** BARs of the legacy registers, the MSI-X structures and the virtio structures, as QEMU numbers them. */
+export const LEGACY_BAR = 0;
 export const MSIX_BAR = 1;
 export const MODERN_BAR = 4;
 
@@ -84,17 +70,40 @@ export interface FunctionLayout {
   readonly notifyMultiplier: number;
   readonly msixTable: StructurePlace;
   readonly msixPending: StructurePlace;
-  readonly msixBar: PciBar;
-  readonly modernBar: PciBar;
+  /** Absent without MSI-X, without the modern interface, without the legacy one. */
+  readonly msixBar: PciBar | undefined;
+  readonly modernBar: PciBar | undefined;
+  readonly legacyBar: PciBar | undefined;
 }
 
-/** QEMU's layout: common, ISR, device and notify structures in pages 0–3 of BAR 4, multiplier 4. */
-export function functionLayout(
-  queueCount: number,
-  configSize: number,
-  msix: { readonly tableSize: number; readonly pendingSize: number },
-): FunctionLayout {
-  const notifyMultiplier = 4;
+export interface FunctionShape {
+  readonly queueCount: number;
+  readonly configSize: number;
+  readonly kind: InterfaceKind;
+  /** §4.1.4.4.1: 0, or a power of two; a multiple of 4 because NOTIFICATION_DATA is offered. */
+  readonly notifyMultiplier: number;
+  readonly msix: {
+    readonly vectorCount: number;
+    readonly tableSize: number;
+    readonly pendingSize: number;
+  };
+}
+
+/**
+ * QEMU's layout: common, ISR, device and notify structures in pages 0–3 of BAR 4. Throws `RangeError` for a multiplier that
+ * no device may have.
+ */
+export function functionLayout(shape: FunctionShape): FunctionLayout {
+  const { queueCount, configSize, kind, notifyMultiplier, msix } = shape;
+  if (
+    !Number.isInteger(notifyMultiplier) ||
+    notifyMultiplier < 0 ||
+    notifyMultiplier > NOTIFY_MULTIPLIER_MAX ||
+    notifyMultiplier % 4 !== 0 ||
+    (notifyMultiplier & (notifyMultiplier - 1)) !== 0
+  ) {
+    throw new RangeError(`Notify multiplier ${notifyMultiplier} is neither 0 nor a power of two from 4 on`);
+  }
   const device = { offset: 2 * STRUCTURE_SIZE, size: Math.max(STRUCTURE_SIZE, powerOfTwoCeil(configSize)) };
   const notifyOffset = device.offset + device.size;
   const notify = {
@@ -102,6 +111,7 @@ export function functionLayout(
     size: Math.max(STRUCTURE_SIZE, powerOfTwoCeil(queueCount * notifyMultiplier)),
   };
   const pendingOffset = Math.max(PENDING_OFFSET_MIN, msix.tableSize);
+  const legacySize = VIRTIO_PCI_CONFIG_OFF(true) + configSize;
   return {
     common: { offset: 0, size: STRUCTURE_SIZE },
     isr: { offset: STRUCTURE_SIZE, size: STRUCTURE_SIZE },
@@ -110,57 +120,77 @@ export function functionLayout(
     notifyMultiplier,
     msixTable: { offset: 0, size: msix.tableSize },
     msixPending: { offset: pendingOffset, size: msix.pendingSize },
-    msixBar: barOf(MSIX_BAR, Math.max(STRUCTURE_SIZE, pendingOffset + msix.pendingSize), false),
-    modernBar: barOf(MODERN_BAR, notify.offset + notify.size, true),
+    msixBar:
+      msix.vectorCount === 0
+        ? undefined
+        : barOf(MSIX_BAR, Math.max(STRUCTURE_SIZE, pendingOffset + msix.pendingSize), false),
+    modernBar: kind === 'legacy' ? undefined : barOf(MODERN_BAR, notify.offset + notify.size, true),
+    legacyBar: kind === 'modern' ? undefined : { ...barOf(LEGACY_BAR, legacySize, false), isIo: true },
   };
 }
+
+/** A page for each queue, of the largest pages a processor of today has. */
+const NOTIFY_MULTIPLIER_MAX = 0x10000;
 
 /** Offsets in configuration space that the function must watch. */
 export interface ConfigSpacePlaces {
   readonly config: ConfigSpace;
-  readonly msixCapability: number;
-  readonly windowCapability: number;
+  /** Undefined without MSI-X. */
+  readonly msixCapability: number | undefined;
+  /** Undefined without the modern interface. */
+  readonly windowCapability: number | undefined;
 }
 
 /** Builds header and capability list (§4.1.2, §4.1.4). The list runs from the last capability to the first, as QEMU's. */
 export function buildConfigSpace(
   deviceType: number,
   layout: FunctionLayout,
-  vectorCount: number,
+  shape: FunctionShape,
   hasIntx: boolean,
 ): ConfigSpacePlaces {
   const config = new ConfigSpace();
-  writeHeader(config, deviceType);
+  writeHeader(config, deviceType, shape.kind);
   config.view.setUint8(PCI_INTERRUPT_PIN, hasIntx ? INTERRUPT_PIN_A : 0);
-  config.defineBar(layout.msixBar);
-  config.defineBar(layout.modernBar);
+  for (const bar of barsOf(layout)) config.defineBar(bar);
+  const windowCapability = shape.kind === 'legacy' ? undefined : addVirtioCapabilities(config, layout);
+  const { vectorCount } = shape.msix;
+  const msixCapability = vectorCount === 0 ? undefined : addMsix(config, layout, vectorCount);
+  return { config, msixCapability, windowCapability };
+}
+
+export function barsOf({ legacyBar, msixBar, modernBar }: FunctionLayout): PciBar[] {
+  return [legacyBar, msixBar, modernBar].filter((bar) => bar !== undefined);
+}
+
+/** The window's offset. */
+function addVirtioCapabilities(config: ConfigSpace, layout: FunctionLayout): number {
   addStructure(config, VIRTIO_PCI_CAP_COMMON_CFG, layout.common);
   addStructure(config, VIRTIO_PCI_CAP_ISR_CFG, layout.isr);
   addStructure(config, VIRTIO_PCI_CAP_DEVICE_CFG, layout.device);
   const notify = addStructure(config, VIRTIO_PCI_CAP_NOTIFY_CFG, layout.notify, VIRTIO_PCI_NOTIFY_CAP.size);
   const { notify_off_multiplier } = VIRTIO_PCI_NOTIFY_CAP.offset;
   config.view.setUint32(notify + notify_off_multiplier, layout.notifyMultiplier, true);
-  const windowCapability = addWindow(config);
-  const msixCapability = addMsix(config, layout, vectorCount);
-  return { config, msixCapability, windowCapability };
+  return addWindow(config);
 }
 
-function writeHeader(config: ConfigSpace, deviceType: number): void {
+function writeHeader(config: ConfigSpace, deviceType: number, kind: InterfaceKind): void {
   const { view } = config;
+  const { deviceId, revisionId, subsystemId } = identityOf(deviceType, kind);
   view.setUint16(PCI_VENDOR_ID, VIRTIO_PCI_VENDOR_ID, true);
-  view.setUint16(PCI_DEVICE_ID, VIRTIO_PCI_DEVICE_ID_BASE + deviceType, true);
-  view.setUint8(PCI_REVISION_ID, VIRTIO_PCI_REVISION_MIN);
-  view.setUint16(PCI_CLASS_DEVICE, classes.get(deviceType) ?? PCI_CLASS_OTHERS, true);
+  view.setUint16(PCI_DEVICE_ID, deviceId, true);
+  view.setUint8(PCI_REVISION_ID, revisionId);
+  view.setUint16(PCI_CLASS_DEVICE, classOf(deviceType), true);
   view.setUint16(PCI_SUBSYSTEM_VENDOR_ID, VIRTIO_PCI_VENDOR_ID, true);
-  view.setUint16(PCI_SUBSYSTEM_ID, VIRTIO_PCI_SUBSYSTEM_ID_MIN + deviceType, true);
-  config.allowWrites(PCI_COMMAND, 2, COMMAND_WRITABLE);
+  view.setUint16(PCI_SUBSYSTEM_ID, subsystemId, true);
+  // PCI §6.2.2: a space in which the function has nothing stays off.
+  const space = kind === 'modern' ? 0 : PCI_COMMAND_IO;
+  config.allowWrites(PCI_COMMAND, 2, COMMAND_WRITABLE | space);
   config.allowWrites(PCI_INTERRUPT_LINE, 1, 0xff);
   config.allowWrites(PCI_CACHE_LINE_SIZE, 1, 0xff);
 }
 
 /** PCI §6.2.4: 1 is INTA#. */
 const INTERRUPT_PIN_A = 1;
-/** There is no I/O BAR, so I/O space stays hardwired to off (PCI §6.2.2). */
 const COMMAND_WRITABLE: number =
   PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE;
 
@@ -202,21 +232,12 @@ function addMsix(config: ConfigSpace, layout: FunctionLayout, vectorCount: numbe
   return at;
 }
 
-/** As QEMU classifies its devices (PCI appendix D). */
-const classes: ReadonlyMap<number, number> = new Map([
-  [VIRTIO_ID_NET, PCI_CLASS_NETWORK_ETHERNET],
-  [VIRTIO_ID_BLOCK, PCI_CLASS_STORAGE_SCSI],
-  [VIRTIO_ID_CONSOLE, PCI_CLASS_COMMUNICATION_OTHER],
-  [VIRTIO_ID_SCSI, PCI_CLASS_STORAGE_SCSI],
-  [VIRTIO_ID_GPU, PCI_CLASS_DISPLAY_OTHER],
-  [VIRTIO_ID_INPUT, PCI_CLASS_INPUT_OTHER],
-  [VIRTIO_ID_VSOCK, PCI_CLASS_COMMUNICATION_OTHER],
-  [VIRTIO_ID_SOUND, PCI_CLASS_MULTIMEDIA_AUDIO],
-  [VIRTIO_ID_FS, PCI_CLASS_STORAGE_OTHER],
-]);
-
-/** §6: a modern device must offer VERSION_1; identity addresses need nothing else. */
-export const PCI_TRANSPORT_FEATURES: FeatureBits = featureBit(VIRTIO_F_VERSION_1);
+/** §6: a modern device must offer VERSION_1; identity addresses need no ACCESS_PLATFORM. */
+export const PCI_TRANSPORT_FEATURES: FeatureBits = featureBits(
+  VIRTIO_F_VERSION_1,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_RESET,
+);
 
 function barOf(index: number, contentSize: number, is64Bit: boolean): PciBar {
   return { index, size: powerOfTwoCeil(contentSize), is64Bit };

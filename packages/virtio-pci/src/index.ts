@@ -34,4 +34,5 @@ export {
 } from './interrupt-controller.ts';
 export { type ConnectVirtioPciOptions, type VirtioPciLink, connectVirtioPci } from './connect.ts';
 export type { CallMode } from './call-routing.ts';
+export type { InterfaceKind } from './function-identity.ts';
 export type { VirtioPciDriverTransport } from './driver-transport.ts';

@@ -40,8 +40,8 @@ export class MsixTable {
   #open = false;
 
   constructor(vectorCount: number, sink: MsiSink) {
-    if (!Number.isInteger(vectorCount) || vectorCount < 1 || vectorCount > MSIX_VECTOR_COUNT_MAX) {
-      throw new RangeError(`${vectorCount} MSI-X vectors: 1 to ${MSIX_VECTOR_COUNT_MAX} are possible`);
+    if (!Number.isInteger(vectorCount) || vectorCount < 0 || vectorCount > MSIX_VECTOR_COUNT_MAX) {
+      throw new RangeError(`${vectorCount} MSI-X vectors: 0 to ${MSIX_VECTOR_COUNT_MAX} are possible`);
     }
     this.vectorCount = vectorCount;
     this.tableSize = vectorCount * PCI_MSIX_ENTRY_SIZE;

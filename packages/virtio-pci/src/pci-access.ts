@@ -17,6 +17,15 @@ export interface PciAccess {
   memoryRead(address: number, width: AccessWidth): number;
   memoryWrite(address: number, width: AccessWidth, value: number): void;
   /**
+   * An access of 8 bytes is one trap and reaches the function as its two double words, low one first; misaligned ones are
+   * nobody's. Unsigned 64 bits.
+   */
+  memoryRead64(address: number): bigint;
+  memoryWrite64(address: number, value: bigint): void;
+  /** I/O space: ports 0 to 0xffff. */
+  portRead(port: number, width: AccessWidth): number;
+  portWrite(port: number, width: AccessWidth, value: number): void;
+  /**
    * The hotplug event of a slot: `onRemoved` is called once when the function leaves (it may have left by surprise),
    * perhaps on the remover's stack. Accesses read all ones by then.
    */

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import {
   PCI_COMMAND,
+  PCI_COMMAND_IO,
   PCI_COMMAND_MEMORY,
   PCI_HEADER_TYPE,
   PCI_HEADER_TYPE_MULTI_FUNCTION,
   PCI_VENDOR_ID,
 } from '@virtlab/abi/pci';
+import { VIRTIO_PCI_COMMON_CFG } from '@virtlab/abi/virtio-pci';
 import { readMemoryBars } from './base-address.ts';
 import { barOffset } from './config-space.ts';
 import { assignBars, enumeratePci } from './enumerate.ts';
@@ -54,6 +56,10 @@ describe('enumeration', () => {
       configWrite: () => undefined,
       memoryRead: () => 0,
       memoryWrite: () => undefined,
+      memoryRead64: () => 0n,
+      memoryWrite64: () => undefined,
+      portRead: () => 0,
+      portWrite: () => undefined,
       watchRemoval: () => ({ [Symbol.dispose]: () => undefined }),
     };
     expect(enumeratePci(bus)).toHaveLength(1);
@@ -158,6 +164,44 @@ describe('routing', () => {
     }
   });
 
+  it('§4.1.3.1 an access of 8 bytes is one trap and reaches the halves of a 64-bit register; others refuse it', () => {
+    const { bus, fixtures } = busWith(1);
+    assignBars(bus, window);
+    enableMemory(bus, 8);
+    const { queue_desc, queue_select, device_status } = VIRTIO_PCI_COMMON_CFG.offset;
+    bus.memoryWrite64(0xe000_0000 + queue_desc, 0xfedc_ba98_7654_3210n);
+    expect(bus.memoryRead64(0xe000_0000 + queue_desc)).toBe(0xfedc_ba98_7654_3210n);
+    expect(bus.memoryRead(0xe000_0000 + queue_desc + 4, 4)).toBe(0xfedc_ba98);
+    const before = bus.statistics.memoryAccesses;
+    bus.memoryWrite64(0xe000_0000 + queue_select, 0xffff_ffff_ffff_ffffn);
+    bus.memoryWrite64(0xe000_0000 + device_status, 0x0fn);
+    expect(bus.memoryRead64(0xe000_0000 + device_status)).toBe(2n ** 64n - 1n);
+    expect(bus.memoryRead64(0xe000_0000 + queue_desc + 2)).toBe(2n ** 64n - 1n);
+    expect(bus.statistics.memoryAccesses).toBe(before + 4);
+    expect(fixtures.get(1)!.model.statusWrites).toEqual([]);
+  });
+
+  it('I/O BARs decode at their ports, once I/O decoding is on', () => {
+    const bus = createPciBus();
+    const { pciFunction, model } = new FunctionFixture({ interfaceKind: 'transitional' });
+    bus.add(1, pciFunction);
+    expect(assignBars(bus, window, { base: 0xc000, size: 0x1000 }).at(-1)).toEqual({
+      bdf: 8,
+      bar: 0,
+      size: 64,
+      address: 0xc000,
+    });
+    bus.portWrite(0xc012, 1, 1);
+    expect(bus.portRead(0xc00c, 2)).toBe(0xffff);
+    bus.configWrite(8, PCI_COMMAND, 2, PCI_COMMAND_IO);
+    bus.portWrite(0xc012, 1, 1);
+    bus.memoryWrite(0xc012, 1, 3);
+    expect([bus.portRead(0xc00c, 2), model.statusWrites]).toEqual([256, [1]]);
+    expect(bus.statistics.portAccesses).toBe(4);
+    bus.configWrite(8, 0x10, 4, 0);
+    expect(bus.portRead(12, 2)).toBe(0xffff);
+  });
+
   it('every access is a trap and is counted', () => {
     const { bus } = busWith(1);
     enableMemory(bus, 8);
@@ -165,7 +209,7 @@ describe('routing', () => {
     bus.memoryRead(0, 4);
     bus.memoryWrite(0, 4, 0);
     bus.memoryWrite(0xe000_0000, 4, 0);
-    expect(bus.statistics).toEqual({ configAccesses: 2, memoryAccesses: 3 });
+    expect(bus.statistics).toEqual({ configAccesses: 2, memoryAccesses: 3, portAccesses: 0 });
   });
 });
 

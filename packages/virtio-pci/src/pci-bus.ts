@@ -1,7 +1,9 @@
 import {
+  PCI_BASE_ADDRESS_IO_MASK,
   PCI_BASE_ADDRESS_MEM_MASK,
   PCI_CARDBUS_CIS,
   PCI_COMMAND,
+  PCI_COMMAND_IO,
   PCI_COMMAND_MEMORY,
 } from '@virtlab/abi/pci';
 import { barOffset } from './config-space.ts';
@@ -20,6 +22,7 @@ export interface PciBusStatistics {
   /** Traps: what a driver's accesses cost. */
   readonly configAccesses: number;
   readonly memoryAccesses: number;
+  readonly portAccesses: number;
 }
 
 /** Bus 0 of one domain, with one function in each slot. Routes accesses; owns none of the functions. */
@@ -29,17 +32,20 @@ export interface PciBus extends PciAccess {
   add(slot: number, pciFunction: PciFunction): void;
   /** Surprise removal: from now on the slot reads all ones. The owner disposes of what comes back. */
   remove(slot: number): PciFunction | undefined;
-  /** The BAR that decodes the address now. */
+  /** The BAR that decodes the memory address now. */
   resolve(address: number): PciLocation | undefined;
 }
+
+const ALL_ONES_64 = 2n ** 64n - 1n;
 
 export function createPciBus(): PciBus {
   return new InProcessPciBus();
 }
 
-/** A BAR that decodes: programmed, in a function with memory space enabled. */
+/** A BAR that decodes: programmed, in a function with its space enabled. */
 interface DecodedWindow {
   readonly bdf: number;
+  readonly isIo: boolean;
   readonly pciFunction: PciFunction;
   readonly bar: number;
   readonly base: number;
@@ -47,7 +53,7 @@ interface DecodedWindow {
 }
 
 class InProcessPciBus implements PciBus {
-  readonly statistics = { configAccesses: 0, memoryAccesses: 0 };
+  readonly statistics = { configAccesses: 0, memoryAccesses: 0, portAccesses: 0 };
   readonly #functions: (PciFunction | undefined)[] = Array.from({ length: PCI_SLOT_COUNT });
   readonly #removalWatchers: Set<() => void>[] = Array.from({ length: PCI_SLOT_COUNT }, () => new Set());
   #windows: readonly DecodedWindow[] = [];
@@ -85,15 +91,36 @@ class InProcessPciBus implements PciBus {
 
   memoryRead(address: number, width: AccessWidth): number {
     this.statistics.memoryAccesses++;
-    const window = this.#windowAt(address, width);
-    if (window === undefined) return allOnes(width);
-    return window.pciFunction.barRead(window.bar, address - window.base, width);
+    return this.#read(false, address, width);
   }
 
   memoryWrite(address: number, width: AccessWidth, value: number): void {
     this.statistics.memoryAccesses++;
-    const window = this.#windowAt(address, width);
-    window?.pciFunction.barWrite(window.bar, address - window.base, width, value);
+    this.#write(false, address, width, value);
+  }
+
+  memoryRead64(address: number): bigint {
+    this.statistics.memoryAccesses++;
+    if (address % 8 !== 0) return ALL_ONES_64;
+    const low = this.#read(false, address, 4);
+    return (BigInt(this.#read(false, address + 4, 4)) << 32n) | BigInt(low);
+  }
+
+  memoryWrite64(address: number, value: bigint): void {
+    this.statistics.memoryAccesses++;
+    if (address % 8 !== 0) return;
+    this.#write(false, address, 4, Number(BigInt.asUintN(32, value)));
+    this.#write(false, address + 4, 4, Number(BigInt.asUintN(32, value >> 32n)));
+  }
+
+  portRead(port: number, width: AccessWidth): number {
+    this.statistics.portAccesses++;
+    return this.#read(true, port, width);
+  }
+
+  portWrite(port: number, width: AccessWidth, value: number): void {
+    this.statistics.portAccesses++;
+    this.#write(true, port, width, value);
   }
 
   watchRemoval(bdf: number, onRemoved: () => void): Disposable {
@@ -105,7 +132,7 @@ class InProcessPciBus implements PciBus {
   }
 
   resolve(address: number): PciLocation | undefined {
-    const window = this.#windowAt(address, 1);
+    const window = this.#windowAt(false, address, 1);
     return window && { bdf: window.bdf, bar: window.bar, offset: address - window.base };
   }
 
@@ -113,7 +140,18 @@ class InProcessPciBus implements PciBus {
     return bdf % PCI_FUNCTION_COUNT === 0 ? this.#functions[bdf / PCI_FUNCTION_COUNT] : undefined;
   }
 
-  #windowAt(address: number, width: AccessWidth): DecodedWindow | undefined {
+  #read(isIo: boolean, address: number, width: AccessWidth): number {
+    const window = this.#windowAt(isIo, address, width);
+    if (window === undefined) return allOnes(width);
+    return window.pciFunction.barRead(window.bar, address - window.base, width);
+  }
+
+  #write(isIo: boolean, address: number, width: AccessWidth, value: number): void {
+    const window = this.#windowAt(isIo, address, width);
+    window?.pciFunction.barWrite(window.bar, address - window.base, width, value);
+  }
+
+  #windowAt(isIo: boolean, address: number, width: AccessWidth): DecodedWindow | undefined {
     if (this.#windowsStale) {
       this.#windowsStale = false;
       this.#windows = this.#functions.flatMap((pciFunction, slot) =>
@@ -121,6 +159,7 @@ class InProcessPciBus implements PciBus {
       );
     }
     for (const window of this.#windows) {
+      if (window.isIo !== isIo) continue;
       if (address >= window.base && address + width <= window.base + window.size) return window;
     }
     return undefined;
@@ -128,12 +167,14 @@ class InProcessPciBus implements PciBus {
 }
 
 function decode(bdf: number, pciFunction: PciFunction): DecodedWindow[] {
-  if ((pciFunction.configRead(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0) return [];
-  return pciFunction.bars.flatMap(({ index, size, is64Bit }) => {
-    const low = (pciFunction.configRead(barOffset(index), 4) & PCI_BASE_ADDRESS_MEM_MASK) >>> 0;
+  const command = pciFunction.configRead(PCI_COMMAND, 2);
+  return pciFunction.bars.flatMap(({ index, size, is64Bit, isIo = false }) => {
+    if ((command & (isIo ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) === 0) return [];
+    const mask = isIo ? PCI_BASE_ADDRESS_IO_MASK : PCI_BASE_ADDRESS_MEM_MASK;
+    const low = (pciFunction.configRead(barOffset(index), 4) & mask) >>> 0;
     const high = is64Bit ? pciFunction.configRead(barOffset(index + 1), 4) : 0;
     const base = high * 2 ** 32 + low;
     // As QEMU: a BAR at 0 was never placed.
-    return base === 0 ? [] : [{ bdf, pciFunction, bar: index, base, size }];
+    return base === 0 ? [] : [{ bdf, isIo, pciFunction, bar: index, base, size }];
   });
 }

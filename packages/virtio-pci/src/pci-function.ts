@@ -1,4 +1,4 @@
-/** Bytes of one PCI access. Configuration and BAR accesses are never wider; 64-bit registers are two halves. */
+/** Bytes of one access to a function. Wider ones reach it in two halves (`PciAccess.memoryRead64`). */
 export type AccessWidth = 1 | 2 | 4;
 
 /** What a read that nothing answers returns: the bus floats high (PCI §3.3.3.2.5, master abort). */
@@ -6,14 +6,16 @@ export function allOnes(width: AccessWidth): number {
   return width === 1 ? 0xff : width === 2 ? 0xffff : 0xffff_ffff;
 }
 
-/** A memory BAR that a function implements (PCI §6.2.5.1). */
+/** A BAR that a function implements (PCI §6.2.5.1). */
 export interface PciBar {
   /** Number of the (first) register, 0–5. */
   readonly index: number;
-  /** Bytes; a power of two of at least 16. */
+  /** Bytes; a power of two of at least 16 (4 in I/O space). */
   readonly size: number;
   /** The address takes this register and the next. */
   readonly is64Bit: boolean;
+  /** In I/O space. Default: in memory space. */
+  readonly isIo?: boolean;
 }
 
 /**
@@ -25,7 +27,7 @@ export interface PciFunction {
   readonly bars: readonly PciBar[];
   configRead(offset: number, width: AccessWidth): number;
   configWrite(offset: number, width: AccessWidth, value: number): void;
-  /** `offset` is from the start of the BAR. The bus decides whether the BAR decodes (PCI_COMMAND_MEMORY). */
+  /** `offset` is from the start of the BAR. The bus decides whether the BAR decodes (PCI_COMMAND_MEMORY, PCI_COMMAND_IO). */
   barRead(bar: number, offset: number, width: AccessWidth): number;
   barWrite(bar: number, offset: number, width: AccessWidth, value: number): void;
 }

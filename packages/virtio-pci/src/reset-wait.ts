@@ -4,21 +4,21 @@ import { TransportError } from '@virtlab/virtio';
 const POLL_INTERVAL_MS = 1;
 
 /**
- * Waits for device_status to read 0 (§4.1.4.3.2), a millisecond at a time as Linux does, but not for ever: a device
- * that does not come back is reported as `ETIMEDOUT`. Waiting twice at a time is one wait.
+ * Waits for device_status (§4.1.4.3.2) or queue_reset (§2.6.1.2) to read 0, a millisecond at a time as Linux does, but not
+ * for ever: a device that does not come back is reported as `ETIMEDOUT`. Waiting twice at a time is one wait.
  */
 export class ResetWait implements Disposable {
   readonly #aio: AioContext;
-  readonly #readStatus: () => number;
+  readonly #read: () => number;
   readonly #timeoutMs: number;
   readonly #timer: Timer;
   #pending: PromiseWithResolvers<void> | undefined;
   #deadline = 0;
 
-  /** `readStatus` throws what the wait then rejects with. */
-  constructor(aio: AioContext, readStatus: () => number, timeoutMs: number) {
+  /** `read` throws what the wait then rejects with. */
+  constructor(aio: AioContext, read: () => number, timeoutMs: number) {
     this.#aio = aio;
-    this.#readStatus = readStatus;
+    this.#read = read;
     this.#timeoutMs = timeoutMs;
     this.#timer = aio.createTimer(() => this.#look());
   }
@@ -47,7 +47,7 @@ export class ResetWait implements Disposable {
     const pending = this.#pending;
     if (pending === undefined) return;
     try {
-      if (this.#readStatus() === 0) this.#settle();
+      if (this.#read() === 0) this.#settle();
       else if (this.#aio.now() < this.#deadline) this.#timer.arm(POLL_INTERVAL_MS);
       else
         throw new TransportError('ETIMEDOUT', `The device did not finish a reset in ${this.#timeoutMs} ms`);

@@ -1,14 +1,12 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import {
   PCI_COMMAND,
-  PCI_COMMAND_INTX_DISABLE,
   PCI_COMMAND_MASTER,
   PCI_MSIX_CAP,
   PCI_MSIX_FLAGS_ENABLE,
   PCI_MSIX_FLAGS_MASKALL,
-  PCI_STATUS,
-  PCI_STATUS_INTERRUPT,
 } from '@virtlab/abi/pci';
+import { VIRTIO_F_NOTIFICATION_DATA, hasFeature } from '@virtlab/abi/virtio';
 import {
   VIRTIO_MSI_NO_VECTOR,
   VIRTIO_MSI_VECTOR_MAX,
@@ -21,15 +19,19 @@ import { BusMasterMemory } from './bus-master-memory.ts';
 import { CommonConfig } from './common-config.ts';
 import type { ConfigSpace } from './config-space.ts';
 import { ConfigWindow } from './config-window.ts';
+import type { InterfaceKind } from './function-identity.ts';
 import {
   type FunctionLayout,
   MODERN_BAR,
-  MSIX_BAR,
   PCI_TRANSPORT_FEATURES,
   type StructurePlace,
+  barsOf,
   buildConfigSpace,
   functionLayout,
 } from './function-layout.ts';
+import { IntxPin } from './intx-pin.ts';
+import { KickArea, NO_QUEUE } from './kick-area.ts';
+import { LegacyRegisters } from './legacy-registers.ts';
 import { MsixTable } from './msix-table.ts';
 import {
   type AccessWidth,
@@ -49,8 +51,15 @@ export interface VirtioPciFunctionOptions {
   readonly msi: MsiSink;
   /** Without a line the function can only interrupt by MSI-X. */
   readonly intx?: IntxLine;
-  /** MSI-X vectors, 1–2048. Default: one a queue and one for configuration changes. */
+  /** MSI-X vectors, 0–2048; with 0 the function has no MSI-X. Default: one a queue and one for configuration changes. */
   readonly vectorCount?: number;
+  /**
+   * Bytes from one queue's kick address to the next (§4.1.4.4): a power of two from 4 to 65536, such as 4096 for a page each;
+   * 0 for one address, where the value written names the queue. Default 4.
+   */
+  readonly notifyMultiplier?: number;
+  /** Default `modern`. The others need a device type that ever had a legacy interface (§4.1.2). */
+  readonly interfaceKind?: InterfaceKind;
   /** Where kicks may be routed around the trap. */
   readonly doorbells?: DoorbellRegistrar;
 }
@@ -72,15 +81,14 @@ export interface VirtioPciFunction extends PciFunction, DeviceTransport, Disposa
   /** Where kicks go, one address a queue. */
   notifyAddresses(): readonly NotifyAddress[];
   readonly statistics: VirtioPciStatistics;
+  /** With NOTIFICATION_DATA: what the latest trapped kick of the queue said about its ring (§2.9); 0 before. */
+  latestKickData(queue: number): number;
 }
 
-/** Throws `RangeError` for a vector count that MSI-X does not have. */
+/** Throws `RangeError` for a vector count that MSI-X does not have, or a multiplier that no device may have. */
 export function createVirtioPciFunction(options: VirtioPciFunctionOptions): VirtioPciFunction {
   return new ModernFunction(options);
 }
-
-/** Bytes of a kick without NOTIFICATION_DATA (§4.1.5.2). */
-const KICK_SIZE = 2;
 
 class ModernFunction implements VirtioPciFunction {
   readonly capabilities: TransportCapabilities;
@@ -89,39 +97,47 @@ class ModernFunction implements VirtioPciFunction {
   readonly bars: readonly PciBar[];
 
   readonly #model: DeviceModel;
-  readonly #intx: IntxLine | undefined;
   readonly #layout: FunctionLayout;
   readonly #config: ConfigSpace;
-  readonly #msixFlags: number;
-  readonly #window: ConfigWindow;
+  readonly #msixFlags: number | undefined;
+  readonly #window: ConfigWindow | undefined;
   readonly #common: CommonConfig;
+  readonly #kicks: KickArea;
   readonly #msix: MsixTable;
+  readonly #pin: IntxPin;
+  /** Undefined in a function that is modern only. */
+  readonly #legacy: LegacyRegisters | undefined;
   readonly #doorbells: Disposable[] = [];
-  #isr = 0;
-  #intxLevel = false;
   #msixEnabled = false;
   #kickCount = 0;
-  #intxCount = 0;
 
   constructor(options: VirtioPciFunctionOptions) {
     const { model } = options;
-    const vectorCount = options.vectorCount ?? Math.min(model.queueCount + 1, VIRTIO_MSI_VECTOR_MAX + 1);
+    const { deviceType, queueCount, configSize } = model;
+    const vectorCount = options.vectorCount ?? Math.min(queueCount + 1, VIRTIO_MSI_VECTOR_MAX + 1);
+    const msix = new MsixTable(vectorCount, options.msi);
+    const kind = options.interfaceKind ?? 'modern';
+    const shape = { queueCount, configSize, kind, notifyMultiplier: options.notifyMultiplier ?? 4, msix };
+    const layout = functionLayout(shape);
+    const places = buildConfigSpace(deviceType, layout, shape, options.intx !== undefined);
+    const { config, msixCapability, windowCapability } = places;
     this.#model = model;
-    this.#intx = options.intx;
     this.memory = new BusMasterMemory(options.memory);
-    this.#msix = new MsixTable(vectorCount, options.msi);
-    this.#layout = functionLayout(model.queueCount, model.configSize, this.#msix);
-    const places = buildConfigSpace(model.deviceType, this.#layout, vectorCount, options.intx !== undefined);
-    this.#config = places.config;
-    this.#msixFlags = places.msixCapability + PCI_MSIX_CAP.offset.flags;
-    this.#window = new ConfigWindow(places.config, places.windowCapability, this);
-    this.bars = [this.#layout.msixBar, this.#layout.modernBar];
-    this.#common = new CommonConfig(model, vectorCount, () => this.#reset());
+    this.#msix = msix;
+    this.#layout = layout;
+    this.#config = config;
+    this.#pin = new IntxPin(config, options.intx);
+    if (msixCapability !== undefined) this.#msixFlags = msixCapability + PCI_MSIX_CAP.offset.flags;
+    if (windowCapability !== undefined) this.#window = new ConfigWindow(config, windowCapability, this);
+    this.bars = barsOf(layout);
+    this.#common = new CommonConfig(model, vectorCount, (status) => this.#statusWritten(status));
+    if (kind !== 'modern') this.#legacy = this.#createLegacy();
+    this.#kicks = new KickArea(layout.notify, layout.notifyMultiplier, queueCount);
     this.capabilities = {
       name: 'pci',
-      queueReset: false,
+      queueReset: true,
       configWrite: true,
-      callPerQueue: vectorCount > model.queueCount,
+      callPerQueue: vectorCount > queueCount,
     };
     if (options.doorbells !== undefined) this.#registerDoorbells(options.doorbells);
   }
@@ -130,59 +146,60 @@ class ModernFunction implements VirtioPciFunction {
     return {
       kickCount: this.#kickCount,
       messageCount: this.#msix.messageCount,
-      intxCount: this.#intxCount,
+      intxCount: this.#pin.riseCount,
       refusedWriteCount: this.#common.refusedWriteCount,
     };
   }
 
   notifyAddresses(): readonly NotifyAddress[] {
-    const { notify, notifyMultiplier } = this.#layout;
-    return Array.from({ length: this.#model.queueCount }, (_, queue) => ({
-      bar: MODERN_BAR,
-      offset: notify.offset + queue * notifyMultiplier,
-      size: KICK_SIZE,
-      queue,
-    }));
+    return this.#kicks.addresses(MODERN_BAR);
+  }
+
+  latestKickData(queue: number): number {
+    return this.#kicks.latestData(queue);
   }
 
   // Towards the bus.
 
   configRead(offset: number, width: AccessWidth): number {
-    if (overlaps(offset, width, this.#window.dataOffset, this.#window.dataSize)) this.#window.fetch();
+    if (this.#window?.overlaps(offset, width) === true) this.#window.fetch();
     return this.#config.read(offset, width);
   }
 
   configWrite(offset: number, width: AccessWidth, value: number): void {
     if (!this.#config.write(offset, width, value)) return;
     if (overlaps(offset, width, PCI_COMMAND, 2)) this.#commandWritten();
-    if (overlaps(offset, width, this.#msixFlags, 2)) this.#updateInterruptMode();
-    if (overlaps(offset, width, this.#window.dataOffset, this.#window.dataSize)) this.#window.flush();
+    if (this.#msixFlags !== undefined && overlaps(offset, width, this.#msixFlags, 2)) {
+      this.#updateInterruptMode();
+    }
+    if (this.#window?.overlaps(offset, width) === true) this.#window.flush();
   }
 
   barRead(bar: number, offset: number, width: AccessWidth): number {
-    const { common, isr, device, msixTable, msixPending } = this.#layout;
-    if (bar === MSIX_BAR) {
+    const { common, isr, device, msixBar, modernBar, legacyBar, msixTable, msixPending } = this.#layout;
+    if (bar === msixBar?.index) {
       if (contains(msixTable, offset)) return this.#msix.read(offset - msixTable.offset, width);
       return this.#msix.readPending(offset - msixPending.offset, width);
     }
-    if (bar !== MODERN_BAR) return allOnes(width);
+    if (bar === legacyBar?.index) return this.#legacy!.read(offset, width);
+    if (bar !== modernBar?.index) return allOnes(width);
     if (contains(common, offset)) return this.#common.read(offset - common.offset, width);
     if (contains(device, offset)) return this.#readDeviceConfig(offset - device.offset, width);
-    if (offset === isr.offset && width === 1) return this.#takeIsr();
+    if (offset === isr.offset && width === 1) return this.#pin.take();
     return allOnes(width);
   }
 
   barWrite(bar: number, offset: number, width: AccessWidth, value: number): void {
-    const { common, device, notify, notifyMultiplier, msixTable } = this.#layout;
-    if (bar === MSIX_BAR) {
+    const { common, device, notify, msixBar, modernBar, legacyBar, msixTable } = this.#layout;
+    if (bar === msixBar?.index) {
       if (contains(msixTable, offset)) this.#msix.write(offset - msixTable.offset, width, value);
       return;
     }
-    if (bar !== MODERN_BAR) return;
+    if (bar === legacyBar?.index) this.#legacy!.write(offset, width, value);
+    if (bar !== modernBar?.index) return;
     if (contains(notify, offset)) {
-      // As QEMU, the address alone says which queue (§4.1.4.4); the value would only repeat it.
-      const queue = (offset - notify.offset) / notifyMultiplier;
-      if (width === KICK_SIZE && queue < this.#model.queueCount && Number.isInteger(queue)) this.#kick(queue);
+      const queue = this.#kicks.queueOf(offset, width, value);
+      if (queue !== NO_QUEUE) this.#kick(queue);
     } else if (contains(common, offset)) {
       this.#common.write(offset - common.offset, width, value);
     } else if (contains(device, offset)) {
@@ -198,12 +215,12 @@ class ModernFunction implements VirtioPciFunction {
       if (vector !== VIRTIO_MSI_NO_VECTOR) this.#msix.fire(vector);
       return;
     }
-    this.#raiseIsr(VIRTIO_PCI_ISR_QUEUE);
+    this.#pin.raise(VIRTIO_PCI_ISR_QUEUE);
   }
 
   /** §4.1.4.5.1: the ISR's configuration bit is set with MSI-X too, the queue bit only without. */
   configChanged(): void {
-    this.#raiseIsr(VIRTIO_PCI_ISR_CONFIG);
+    this.#pin.raise(VIRTIO_PCI_ISR_CONFIG);
     const vector = this.#common.configVector;
     if (this.#msixEnabled && vector !== VIRTIO_MSI_NO_VECTOR) this.#msix.fire(vector);
   }
@@ -214,10 +231,14 @@ class ModernFunction implements VirtioPciFunction {
    */
   statusChanged(): void {}
 
+  /** The driver polls queue_reset (§2.6.1.2); only the queue's registers follow. */
+  queueResetDone(queue: number): void {
+    this.#common.queueResetDone(queue);
+  }
+
   [Symbol.dispose](): void {
     for (const doorbell of this.#doorbells.splice(0)) doorbell[Symbol.dispose]();
-    this.#isr = 0;
-    this.#updateIntx();
+    this.#pin.clear();
   }
 
   /** A device that may not master the bus does not look at its queues (as QEMU since 4.2, `virtio_set_disabled`). */
@@ -226,7 +247,9 @@ class ModernFunction implements VirtioPciFunction {
     if (this.memory.open) this.#model.kick(queue);
   }
 
+  /** One address for all queues tells nobody which was kicked: those kicks trap. */
   #registerDoorbells(registrar: DoorbellRegistrar): void {
+    if (this.#layout.notifyMultiplier === 0 || this.#layout.modernBar === undefined) return;
     for (const address of this.notifyAddresses()) {
       this.#doorbells.push(registrar.register(address, () => this.#kick(address.queue)));
     }
@@ -244,42 +267,40 @@ class ModernFunction implements VirtioPciFunction {
   }
 
   #updateInterruptMode(): void {
-    const flags = this.#config.view.getUint16(this.#msixFlags, true);
+    const flags = this.#msixFlags === undefined ? 0 : this.#config.view.getUint16(this.#msixFlags, true);
     this.#msixEnabled = (flags & PCI_MSIX_FLAGS_ENABLE) !== 0;
     this.#msix.setOpen(this.#msixEnabled && (flags & PCI_MSIX_FLAGS_MASKALL) === 0 && this.memory.open);
-    this.#updateIntx();
+    this.#pin.setMsixEnabled(this.#msixEnabled);
   }
 
-  #raiseIsr(bit: number): void {
-    this.#isr |= bit;
-    this.#updateIntx();
+  #statusWritten(status: number): void {
+    if (status === 0) this.#reset();
+    else this.#kicks.hasData = hasFeature(this.#model.driverFeatures, VIRTIO_F_NOTIFICATION_DATA);
   }
 
-  /** §4.1.4.5: reading clears, and so lowers the line. */
-  #takeIsr(): number {
-    const isr = this.#isr;
-    this.#isr = 0;
-    this.#updateIntx();
-    return isr;
-  }
-
-  /** §4.1.4.5.1: without MSI-X the PCI status shows whether any ISR bit is set, and the line follows unless disabled. */
-  #updateIntx(): void {
-    const { view } = this.#config;
-    const wanted = this.#isr !== 0 && !this.#msixEnabled;
-    const status = view.getUint16(PCI_STATUS, true) & ~PCI_STATUS_INTERRUPT;
-    view.setUint16(PCI_STATUS, wanted ? status | PCI_STATUS_INTERRUPT : status, true);
-    const level = wanted && (view.getUint16(PCI_COMMAND, true) & PCI_COMMAND_INTX_DISABLE) === 0;
-    if (level === this.#intxLevel) return;
-    this.#intxLevel = level;
-    if (level) this.#intxCount++;
-    this.#intx?.set(level);
+  #createLegacy(): LegacyRegisters {
+    const common = this.#common;
+    return new LegacyRegisters({
+      model: this.#model,
+      isMsixEnabled: () => this.#msixEnabled,
+      vector: (queue) => (queue === 'config' ? common.configVector : common.queueVector(queue)),
+      setVector: (queue, vector) => void common.setVector(queue, vector),
+      takeIsr: () => this.#pin.take(),
+      kick: (queue) => this.#kick(queue),
+      reset: () => {
+        common.reset();
+        this.#reset();
+      },
+      readConfig: (offset, width) => this.#readDeviceConfig(offset, width),
+      writeConfig: (offset, width, value) => this.#writeDeviceConfig(offset, width, value),
+    });
   }
 
   #reset(): void {
-    this.#isr = 0;
+    this.#legacy?.reset();
+    this.#kicks.forgetData();
     this.#msix.clearPending();
-    this.#updateIntx();
+    this.#pin.clear();
   }
 
   #readDeviceConfig(offset: number, width: AccessWidth): number {

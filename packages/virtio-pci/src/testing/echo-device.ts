@@ -6,11 +6,15 @@ import type { DeviceActivation, VirtioDevice } from '@virtlab/virtio';
 export class EchoDevice implements VirtioDevice {
   readonly deviceType: number = VIRTIO_ID_CONSOLE;
   readonly features: FeatureBits = 0n;
-  readonly queueSizesMax: readonly number[] = [8, 8];
+  readonly queueSizesMax: readonly number[];
   readonly configSize = 16;
   activation: DeviceActivation | undefined;
   /** Set to hold a reset back until it is resolved. */
   resetHeld: Promise<void> | undefined;
+
+  constructor(queueSizesMax: readonly number[] = [8, 8]) {
+    this.queueSizesMax = queueSizesMax;
+  }
 
   readConfig(offset: number, out: Uint8Array): void {
     for (let at = 0; at < out.length; at++) out[at] = offset + at;

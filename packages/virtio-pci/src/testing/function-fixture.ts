@@ -31,6 +31,8 @@ export interface FunctionFixtureOptions {
   readonly vectorCount?: number;
   readonly doorbells?: DoorbellRegistrar;
   readonly withoutIntx?: boolean;
+  readonly notifyMultiplier?: number;
+  readonly interfaceKind?: 'modern' | 'transitional' | 'legacy';
 }
 
 /** A function in front of a recording model, with what it sends written down. */
@@ -53,6 +55,8 @@ export class FunctionFixture {
       ...(options.withoutIntx === true ? {} : { intx }),
       ...(options.vectorCount === undefined ? {} : { vectorCount: options.vectorCount }),
       ...(options.doorbells === undefined ? {} : { doorbells: options.doorbells }),
+      ...(options.notifyMultiplier === undefined ? {} : { notifyMultiplier: options.notifyMultiplier }),
+      ...(options.interfaceKind === undefined ? {} : { interfaceKind: options.interfaceKind }),
     });
   }
 

@@ -1,5 +1,5 @@
 import type { AioContext } from '@virtlab/aio';
-import { IdentityDeviceMemory, IdentityDmaMapper, memoryRegion } from '@virtlab/guest-memory';
+import { IdentityDeviceMemory, IdentityDmaMapper, PageAllocator, memoryRegion } from '@virtlab/guest-memory';
 import { DeviceHost, type VirtioDevice } from '@virtlab/virtio';
 import { type VirtioPciLink, connectVirtioPci } from '../connect.ts';
 import { type PciDoorbells, createPciDoorbells } from '../doorbells.ts';
@@ -11,7 +11,9 @@ import { type VirtioPciFunction, createVirtioPciFunction } from '../virtio-pci-f
 
 export const SLOT = 3;
 const MEMORY_SIZE = 8 * 1024 * 1024;
+const PAGE_SIZE = 4096;
 const WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
+const PORTS = { base: 0xc000, size: 0x1000 };
 
 export interface PciMachineOptions {
   readonly device: VirtioDevice;
@@ -24,6 +26,10 @@ export interface PciMachineOptions {
   /** Kicks through notifiers of the device's loop. Default: trapped writes. */
   readonly doorbells?: boolean;
   readonly withoutIntx?: boolean;
+  readonly notifyMultiplier?: number;
+  readonly interfaceKind?: 'modern' | 'transitional' | 'legacy';
+  /** How the driver reaches registers. With `window`, no BAR is placed. */
+  readonly registers?: 'bars' | 'window' | 'legacy';
 }
 
 /** A driver domain with one PCI device in it, all in one thread: bus, device model, interrupt controller, memory. */
@@ -39,11 +45,14 @@ export class PciMachine {
 
   constructor(options: PciMachineOptions) {
     const { device, driverAio, deviceAio } = options;
+    const { vectorCountMax, vectorCount, notifyMultiplier, interfaceKind } = options;
+    const legacy = interfaceKind !== undefined && interfaceKind !== 'modern';
     const memory = memoryRegion(new SharedArrayBuffer(MEMORY_SIZE));
     this.#options = options;
-    this.dma = new IdentityDmaMapper(memory);
-    this.host = new DeviceHost({ device, aio: deviceAio, onError: () => undefined });
-    const { vectorCountMax, vectorCount } = options;
+    // As everywhere, nothing is at address 0: to a legacy device page 0 means no queue.
+    const pages = new PageAllocator(PAGE_SIZE, MEMORY_SIZE - PAGE_SIZE);
+    this.dma = new IdentityDmaMapper(memory, legacy ? { pages } : {});
+    this.host = new DeviceHost({ device, aio: deviceAio, legacy, onError: () => undefined });
     this.interrupts = createInterruptController(
       driverAio,
       vectorCountMax === undefined ? {} : { vectorCountMax },
@@ -55,21 +64,33 @@ export class PciMachine {
       msi: this.interrupts,
       ...(options.withoutIntx === true ? {} : { intx: this.interrupts.line(this.bdf) }),
       ...(vectorCount === undefined ? {} : { vectorCount }),
+      ...(notifyMultiplier === undefined ? {} : { notifyMultiplier }),
+      ...(interfaceKind === undefined ? {} : { interfaceKind }),
       ...(this.#doorbells === undefined ? {} : { doorbells: this.#doorbells.registrarFor(this.bdf) }),
     });
     this.host.attach(this.pciFunction);
     this.bus.add(SLOT, this.pciFunction);
-    assignBars(this.bus, WINDOW);
+    if (options.registers !== 'window') this.placeBars();
+  }
+
+  /** Firmware's part, once more. */
+  placeBars(): void {
+    assignBars(this.bus, WINDOW, PORTS);
   }
 
   /** Connects the driver; `access` may stand between it and the bus. */
-  async connect(access: PciAccess = this.bus, resetTimeoutMs?: number): Promise<VirtioPciLink> {
+  async connect(
+    access: PciAccess = this.bus,
+    resetTimeoutMs?: number,
+    registers: PciMachineOptions['registers'] = this.#options.registers,
+  ): Promise<VirtioPciLink> {
     return await connectVirtioPci({
       access,
       bdf: this.bdf,
       interrupts: this.interrupts,
       dma: this.dma,
       aio: this.#options.driverAio,
+      registers: registers ?? 'bars',
       ...(this.#doorbells === undefined ? {} : { kicks: this.#doorbells }),
       ...(resetTimeoutMs === undefined ? {} : { resetTimeoutMs }),
     });

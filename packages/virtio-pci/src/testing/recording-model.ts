@@ -15,7 +15,15 @@ export class RecordingModel implements DeviceModel {
   queueSizes: number[] = [256, 128];
   /** What the next `enableQueue` answers. */
   acceptsQueues = true;
+  acceptsLegacy = true;
   readonly enabled: Map<number, QueueAddresses> = new Map<number, QueueAddresses>();
+  /** Queues whose reset is not over: `finishQueueReset` ends it. */
+  readonly resetting: Set<number> = new Set<number>();
+  /** Whether the next reset of a queue takes its time. */
+  isQueueResetHeld = false;
+  readonly queueResets: number[] = [];
+  /** Sections of what the transport refused. */
+  readonly refusals: string[] = [];
   readonly statusWrites: number[] = [];
   readonly kicks: number[] = [];
   readonly config: Uint8Array = new Uint8Array(64);
@@ -46,6 +54,31 @@ export class RecordingModel implements DeviceModel {
   enableQueue(queue: number, addresses: QueueAddresses): boolean {
     if (this.acceptsQueues) this.enabled.set(queue, addresses);
     return this.acceptsQueues;
+  }
+
+  resetQueue(queue: number): boolean {
+    this.queueResets.push(queue);
+    if (this.isQueueResetHeld) this.resetting.add(queue);
+    else this.enabled.delete(queue);
+    return true;
+  }
+
+  finishQueueReset(queue: number): void {
+    this.resetting.delete(queue);
+    this.enabled.delete(queue);
+  }
+
+  /** As a device that can be driven either way. */
+  useLegacy(): boolean {
+    return this.acceptsLegacy;
+  }
+
+  isQueueResetting(queue: number): boolean {
+    return this.resetting.has(queue);
+  }
+
+  refuse({ section }: Parameters<DeviceModel['refuse']>[0]): void {
+    this.refusals.push(section);
   }
 
   readConfig(offset: number, out: Uint8Array): void {

@@ -5,6 +5,7 @@ import type { AccessWidth } from '../pci-function.ts';
 export interface Tampering {
   configRead?(offset: number, width: AccessWidth, value: number): number;
   memoryRead?(address: number, width: AccessWidth, value: number): number;
+  portRead?(port: number, width: AccessWidth, value: number): number;
   /** True swallows the write. */
   memoryWrite?(address: number, width: AccessWidth, value: number): boolean;
 }
@@ -24,6 +25,13 @@ export function tamperedAccess(access: PciAccess, tampering: Tampering): PciAcce
     memoryWrite: (address, width, value) => {
       if (tampering.memoryWrite?.(address, width, value) !== true) access.memoryWrite(address, width, value);
     },
+    memoryRead64: (address) => access.memoryRead64(address),
+    memoryWrite64: (address, value) => access.memoryWrite64(address, value),
+    portRead: (port, width) => {
+      const value = access.portRead(port, width);
+      return tampering.portRead?.(port, width, value) ?? value;
+    },
+    portWrite: (port, width, value) => access.portWrite(port, width, value),
     watchRemoval: (bdf, onRemoved) => access.watchRemoval(bdf, onRemoved),
   };
 }
