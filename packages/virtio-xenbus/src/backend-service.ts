@@ -18,7 +18,8 @@ import {
   watchDevices,
 } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
-import { type VirtioXenbusBackend, serveVirtioXenbus } from './backend.ts';
+import type { VirtioXenbusBackend } from './backend-contract.ts';
+import { serveVirtioXenbus } from './backend.ts';
 
 export interface VirtioBackendsOptions {
   /** The own domain's connection. */
@@ -179,6 +180,7 @@ class ServedDirectory implements AsyncDisposable {
         events,
         grantMapper,
         mapDomain,
+        aio,
         ...(mapCountMax === undefined ? {} : { mapCountMax }),
       });
       if (this.#isDropped) await this.backend[Symbol.asyncDispose]();

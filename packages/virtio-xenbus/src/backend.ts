@@ -1,71 +1,56 @@
 import type { DomId } from '@virtlab/abi/brands';
 import { XEN_ERRNO } from '@virtlab/abi/xen';
 import { XENBUS_KEY_ONLINE, XENBUS_KEY_STATE, XenbusState } from '@virtlab/abi/xenbus';
-import { EventChannelError, type EventChannels } from '@virtlab/event-channel';
-import type { GrantMapper } from '@virtlab/grant-table';
+import type { Timer } from '@virtlab/aio';
+import { EventChannelError } from '@virtlab/event-channel';
 import type { DeviceHost } from '@virtlab/virtio';
-import { type XenbusDevice, XenbusError, isLost, openXenbusDevice, readState } from '@virtlab/xenbus';
-import { type Xenstore, XenstoreError } from '@virtlab/xenstore';
-import { BackendSession } from './backend-session.ts';
-import { offerKeys } from './device-offer.ts';
-
-export interface ServeVirtioXenbusOptions {
-  /** The own domain's connection. */
-  readonly store: Xenstore;
-  /** The backend's directory, `/local/domain/<be>/backend/virtio/<fe>/<id>`. */
-  readonly path: string;
-  /** The device; attached while a frontend is being served, reset and detached in between. Stays the caller's. */
-  readonly host: DeviceHost;
-  readonly events: EventChannels;
-  /** The own domain's mapper. */
-  readonly grantMapper: GrantMapper;
-  /** Makes a frontend's memory reachable for the mapper; called before the first grant is mapped. */
-  readonly mapDomain: (domain: DomId) => Promise<unknown>;
-  /** Pages of the frontend mapped at once at most. Default 65536. */
-  readonly mapCountMax?: number;
-}
-
-/** A device that is being served. Disposing of it closes the device; its directory is the toolstack's to remove. */
-export interface VirtioXenbusBackend extends AsyncDisposable {
-  readonly path: string;
-  readonly frontendDomain: DomId;
-  readonly host: DeviceHost;
-  /** As written last. */
-  readonly state: XenbusState;
-  /** What the frontend did against the protocol last, if that is why it is not connected. */
-  readonly fault: string | undefined;
-  /**
-   * Resolves, never rejects, when the device is not served any more and everything is given back: `removed` or `replaced` by
-   * the toolstack, `offline`, `frontend gone`, `xenstore lost`, `closed` by disposal, or `failed: …` for a bug of ours (which is
-   * also thrown outside).
-   */
-  readonly closed: Promise<string>;
-}
+import {
+  type XenbusDevice,
+  XenbusError,
+  type XenbusKeys,
+  isLost,
+  openXenbusDevice,
+  readState,
+} from '@virtlab/xenbus';
+import { XenstoreError } from '@virtlab/xenstore';
+import type { ServeVirtioXenbusOptions, VirtioXenbusBackend } from './backend-contract.ts';
+import { createSession, offerKeys, readProfile } from './backend-profile.ts';
+import { sleep } from './lifeline.ts';
+import type { XenbusProfile } from './profile.ts';
+import type { BackendSession } from './session-parts.ts';
 
 /**
  * Serves one device to the frontend that its directory names, again and again while that frontend closes and comes back.
- * Resolves once it is being served; rejects with `XenbusError` when the directory names no frontend, with `RangeError` for a
- * device that has more queues or configuration than the profile carries.
+ * Resolves once it is being served; rejects with `XenbusError` when the directory names no frontend or no profile, with
+ * `RangeError` for a device that has more queues or configuration than the profile carries.
  */
 export async function serveVirtioXenbus(options: ServeVirtioXenbusOptions): Promise<VirtioXenbusBackend> {
-  const { store, path, host } = options;
-  offerKeys(host); // a device that cannot be offered is the caller's mistake
-  const device = await openXenbusDevice({ store, path, role: 'backend' });
-  const backend = new Backend(options, device);
+  const { store, path, host, aio } = options;
+  const pause = aio === undefined ? {} : { pause: (delayMs: number) => sleep(aio, delayMs) };
+  const device = await openXenbusDevice({ store, path, role: 'backend', ...pause });
+  const profile = options.profile ?? (await readProfile(device));
+  offerKeys(profile, host); // a device that cannot be offered is the caller's mistake
+  const backend = new Backend(options, device, profile);
   await backend.start();
   return backend;
 }
+
+const CLOSE_TIMEOUT_MS_DEFAULT = 1000;
 
 /**
  * Watches leave notes, one loop acts on them: nothing here runs twice at a time. Frontend's state, and what we do:
  *
  *     Initialising ─▶ offer, InitWait      Closing ─▶ let go, Closing       missing ─▶ let go, Closed, end
  *     Initialised  ─▶ connect, Connected   Closed  ─▶ let go, Closed, end if not online
+ *
+ * When the toolstack writes Closing into our state, a frontend that is connected moves first: it sees what we see. Without one
+ * there is nobody to wait for. The toolstack's `online` 0 ends a device that is Closed.
  */
 class Backend implements VirtioXenbusBackend {
   readonly path: string;
   readonly frontendDomain: DomId;
   readonly host: DeviceHost;
+  readonly profile: XenbusProfile;
   readonly #options: ServeVirtioXenbusOptions;
   readonly #device: XenbusDevice;
   readonly #closed = Promise.withResolvers<string>();
@@ -73,7 +58,12 @@ class Backend implements VirtioXenbusBackend {
   /** Undefined until it was read once. */
   #frontendState: XenbusState | undefined;
   #hasOwnStateChanged = false;
-  #isStatusDue = false;
+  /** The toolstack asks us to close; until we have. */
+  #isAskedToClose = false;
+  /** Waits for a frontend's answer to our Closing, at the most until then. */
+  #farewell: Timer | undefined;
+  #isFarewellOver = false;
+  #isSessionDue = false;
   #pendingFault: { readonly error: unknown } | undefined;
   #fault: string | undefined;
   #isClosing = false;
@@ -81,7 +71,8 @@ class Backend implements VirtioXenbusBackend {
   #isRunning = false;
   #isDue = false;
 
-  constructor(options: ServeVirtioXenbusOptions, device: XenbusDevice) {
+  constructor(options: ServeVirtioXenbusOptions, device: XenbusDevice, profile: XenbusProfile) {
+    this.profile = profile;
     this.path = options.path;
     this.frontendDomain = device.otherendDomain;
     this.host = options.host;
@@ -111,6 +102,11 @@ class Backend implements VirtioXenbusBackend {
       });
       await device.watchOtherend((state) => {
         this.#frontendState = state;
+        this.#wake();
+      });
+      await device.watchOwnKey(XENBUS_KEY_ONLINE, (text) => {
+        if (text !== '0') return;
+        this.#hasOwnStateChanged = true;
         this.#wake();
       });
     } catch (error) {
@@ -149,13 +145,32 @@ class Backend implements VirtioXenbusBackend {
       this.#pendingFault = undefined;
       throw error;
     }
-    if (this.#isClosing) return await this.#end('closed', XenbusState.Closing, XenbusState.Closed);
     if (this.#hasOwnStateChanged && (await this.#lookAtOwnState())) return;
+    if (this.#isClosing) return await this.#close();
     await this.#followFrontend();
-    if (this.#isStatusDue && this.state === XenbusState.Connected) {
-      this.#isStatusDue = false;
-      await this.#session?.handleStatus();
+    if (this.#isSessionDue && this.state === XenbusState.Connected) {
+      this.#isSessionDue = false;
+      await this.#session?.handleDue();
     }
+  }
+
+  /** Disposal: the device lets go at once, and a frontend that is connected is given the time to answer. */
+  async #close(): Promise<void> {
+    const { aio, closeTimeoutMs = CLOSE_TIMEOUT_MS_DEFAULT } = this.#options;
+    await this.#letGo(XenbusState.Closing);
+    const isWaiting = aio !== undefined && !this.#isFarewellOver && this.#isFrontendConnected();
+    if (!isWaiting) return await this.#end('closed', XenbusState.Closed);
+    if (this.#farewell !== undefined) return;
+    this.#farewell = aio.createTimer(() => {
+      this.#isFarewellOver = true;
+      this.#wake();
+    });
+    this.#farewell.arm(closeTimeoutMs);
+  }
+
+  #isFrontendConnected(): boolean {
+    const state = this.#frontendState;
+    return state === XenbusState.Connected || state === XenbusState.Initialised;
   }
 
   /** A report may be older than what we wrote since, so it is looked up again. True if it was the end. */
@@ -163,16 +178,20 @@ class Backend implements VirtioXenbusBackend {
     this.#hasOwnStateChanged = false;
     const found = await readState(this.#options.store, this.path);
     const { state } = this.#device;
-    if (found === state) return false;
     if (found === XenbusState.Unknown) await this.#end('removed');
-    else if (found === XenbusState.Initialising && state !== XenbusState.Unknown) await this.#end('replaced');
-    else if (found === XenbusState.Closing) await this.#end('offline', XenbusState.Closed);
+    else if (found === XenbusState.Initialising && state !== XenbusState.Unknown && state !== found)
+      await this.#end('replaced');
+    else if (found === XenbusState.Closing && state !== found && state !== XenbusState.Unknown)
+      this.#isAskedToClose = true;
+    else if (found === XenbusState.Closed && state === found && !(await this.#isOnline()))
+      await this.#end('offline');
     return this.#isOver;
   }
 
   async #followFrontend(): Promise<void> {
     const device = this.#device;
     const { state } = device;
+    if (this.#isAskedToClose && !this.#isFrontendActive()) return await this.#closeAsAsked();
     switch (this.#frontendState) {
       case undefined:
         return;
@@ -183,7 +202,7 @@ class Backend implements VirtioXenbusBackend {
         return;
       case XenbusState.Initialised:
         if (state === XenbusState.Unknown) await this.#offer();
-        if (device.state === XenbusState.InitWait) await this.#connect();
+        if (device.state === XenbusState.InitWait && !this.#isAskedToClose) await this.#connect();
         return;
       case XenbusState.Closing:
         if (state !== XenbusState.Closed) await this.#letGo(XenbusState.Closing);
@@ -196,6 +215,17 @@ class Backend implements VirtioXenbusBackend {
         // A frontend that was connected to somebody before us sees that it has to start over.
         if (state === XenbusState.Unknown) await this.#offer();
     }
+  }
+
+  #isFrontendActive(): boolean {
+    return this.#isFrontendConnected() || this.#frontendState === XenbusState.Closing;
+  }
+
+  /** An offline device ends so; one that is online may be connected to again. */
+  async #closeAsAsked(): Promise<void> {
+    if (!(await this.#isOnline())) return await this.#end('offline', XenbusState.Closed);
+    this.#isAskedToClose = false;
+    await this.#letGo(XenbusState.Closed);
   }
 
   /** The toolstack removes both directories at once: then that is the reason. A state that is none is a fault. */
@@ -214,15 +244,15 @@ class Backend implements VirtioXenbusBackend {
     if (!(await this.#isOnline())) return await this.#end('offline', XenbusState.Closed);
     await this.#dropSession();
     const { host, events, grantMapper, mapCountMax, mapDomain } = this.#options;
-    this.#session = new BackendSession({
+    this.#session = createSession(this.profile, {
       device: this.#device,
       host,
       events,
       grantMapper,
       mapDomain,
       ...(mapCountMax === undefined ? {} : { mapCountMax }),
-      onStatusWritten: () => {
-        this.#isStatusDue = true;
+      onDue: () => {
+        this.#isSessionDue = true;
         this.#wake();
       },
       onFault: (error) => {
@@ -230,7 +260,7 @@ class Backend implements VirtioXenbusBackend {
         this.#wake();
       },
     });
-    await this.#switchState(XenbusState.InitWait, offerKeys(host));
+    await this.#switchState(XenbusState.InitWait, offerKeys(this.profile, host));
   }
 
   async #connect(): Promise<void> {
@@ -247,7 +277,7 @@ class Backend implements VirtioXenbusBackend {
   }
 
   /** A directory that is gone, or another's, is looked at in the next step. */
-  async #switchState(state: XenbusState, keys: Readonly<Record<string, string>> = {}): Promise<void> {
+  async #switchState(state: XenbusState, keys: XenbusKeys = {}): Promise<void> {
     if (await this.#device.switchState(state, keys)) return;
     this.#hasOwnStateChanged = true;
     this.#wake();
@@ -256,7 +286,7 @@ class Backend implements VirtioXenbusBackend {
   async #dropSession(): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
-    this.#isStatusDue = false;
+    this.#isSessionDue = false;
     await session?.[Symbol.asyncDispose]();
   }
 
@@ -270,6 +300,7 @@ class Backend implements VirtioXenbusBackend {
     const isPeers =
       error instanceof XenbusError || error instanceof EventChannelError || error instanceof XenstoreError;
     if (!isPeers) return await this.#crash(error);
+    if (error instanceof XenbusError && error.code === 'EAGAIN') return await this.#end('xenstore busy');
     await this.#dropSession();
     this.#pendingFault = undefined;
     this.#fault = error.message;
@@ -281,6 +312,7 @@ class Backend implements VirtioXenbusBackend {
   /** A bug of ours, or of the device: this device ends, and the process is told. */
   async #crash(error: unknown): Promise<void> {
     if (isLost(error)) return await this.#end('xenstore lost');
+    if (error instanceof XenbusError && error.code === 'EAGAIN') return await this.#end('xenstore busy');
     queueMicrotask(() => {
       throw error;
     });
@@ -290,14 +322,21 @@ class Backend implements VirtioXenbusBackend {
   /** Lets go of everything and writes the last states, as far as that can be done. */
   async #end(reason: string, ...states: readonly XenbusState[]): Promise<void> {
     this.#isOver = true;
+    this.#farewell?.[Symbol.dispose]();
     try {
       await this.#dropSession();
-      for (const state of states) await this.#device.switchState(state);
-      await this.#device[Symbol.asyncDispose]();
-    } catch (error) {
-      if (!(error instanceof XenstoreError)) throw error;
+      for (const state of states) await this.#attempt(() => this.#device.switchState(state));
+      await this.#attempt(() => this.#device[Symbol.asyncDispose]());
     } finally {
       this.#closed.resolve(reason);
+    }
+  }
+  /** On the way out the store need not be there, nor let us write. */
+  async #attempt(step: () => Promise<unknown>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      if (!(error instanceof XenstoreError || error instanceof XenbusError)) throw error;
     }
   }
 }

@@ -1,16 +1,28 @@
 import { DeviceHost, type DriverLink, TransportError } from '@virtlab/virtio';
-import { createDevice, offlineDevice } from '@virtlab/xenbus';
+import { createDevice, detachDevice, offlineDevice } from '@virtlab/xenbus';
 import { XenstoreError } from '@virtlab/xenstore';
 import { describe, expect, it } from 'vitest';
+import type { XenbusProfile } from './profile.ts';
 import { bringUp } from './testing/drive.ts';
 import { RawRing } from './testing/raw-ring.ts';
 import { RigDevice } from './testing/rig-device.ts';
+import { tappedStore } from './testing/tapped-store.ts';
 import { TinyDevice } from './testing/tiny-device.ts';
 import { XenRig } from './testing/xen-rig.ts';
 
-/** What befalls the pair; everything that is awaited goes through xenstore, which runs by itself. */
-const BLOWS: Readonly<Record<string, (place: RigDevice) => Promise<void> | void>> = {
+type Blow = (place: RigDevice) => Promise<unknown> | void;
+
+/** What befalls the pair. */
+const BLOWS: Readonly<Record<string, Blow>> = {
   'both directories removed': (place) => place.unplug(),
+  'the backend’s directory removed, then the frontend’s': async ({ rig, backendPath, frontendPath }) => {
+    await rig.toolstack.rm(backendPath);
+    await rig.toolstack.rm(frontendPath);
+  },
+  'the frontend’s directory removed, then the backend’s': async ({ rig, backendPath, frontendPath }) => {
+    await rig.toolstack.rm(frontendPath);
+    await rig.toolstack.rm(backendPath);
+  },
   'the backend’s directory removed': (place) => place.rig.toolstack.rm(place.backendPath),
   'the frontend’s directory removed': (place) => place.rig.toolstack.rm(place.frontendPath),
   'both directories made anew': (place) => createDevice(place.rig.toolstack, place.id),
@@ -19,17 +31,24 @@ const BLOWS: Readonly<Record<string, (place: RigDevice) => Promise<void> | void>
   'the backend’s domain killed': (place) => place.rig.kill(place.backend),
 };
 
+/** How long a toolstack waits before it uses force; longer than either end needs. */
+const FORCE_AFTER_MS = 10_000;
+
 /** A driver's whole life; the ring is given back last, however it ends. */
-async function live(place: RigDevice): Promise<void> {
+async function live(place: RigDevice, store: RigDevice['frontend']['store']): Promise<void> {
   let link: DriverLink | undefined;
   let ring: RawRing | undefined;
   try {
-    link = await place.connect(200);
+    link = await place.connect(200, store);
     ring = new RawRing(link.dma);
     await bringUp(link, ring);
     ring.add(ring.addresses.descriptorArea, 16);
     link.transport.kick(0);
     await link.transport.writeConfigBytes(0, Uint8Array.of(7));
+    if (link.transport.capabilities.queueReset) {
+      await link.transport.resetQueue(0);
+      await link.transport.enableQueue(0, ring.addresses);
+    }
     await link.transport.writeStatus(0);
   } finally {
     ring?.free();
@@ -39,61 +58,99 @@ async function live(place: RigDevice): Promise<void> {
 
 interface Outcome {
   readonly hasStruck: boolean;
+  /** What an end was told that is no clear outcome. */
+  readonly surprise: unknown;
   readonly leaks: readonly string[];
 }
 
-/** One life with a blow after so many xenstore events. Rejects when anything hangs. */
-async function liveUntil(
-  eventCount: number,
-  doorbells: 'calm' | 'late',
-  blow: (place: RigDevice) => Promise<void> | void,
-): Promise<Outcome> {
-  const rig = new XenRig({ seed: eventCount + 1, ramPages: 32, doorbells });
-  const place = new RigDevice(rig, await rig.addDomain(1), await rig.addDomain(2));
+/** One life with a blow after so many xenstore operations of both ends. Rejects when anything hangs. */
+async function liveUntil(operationCount: number, profile: XenbusProfile, blow: Blow): Promise<Outcome> {
+  const rig = new XenRig({ seed: operationCount + 1, ramPages: 32 });
+  const place = new RigDevice(rig, await rig.addDomain(1), await rig.addDomain(2), 0, profile);
   await place.plug();
   const host = new DeviceHost({ device: new TinyDevice(), aio: place.backend.aio });
-  let seen = -1;
+  let seen = 0;
   let hasStruck = false;
-  const watch = await rig.toolstack.watch('/local/domain', () => {
+  let struck: Promise<unknown> = Promise.resolve();
+  const tap = async (): Promise<void> => {
     seen += 1;
-    if (hasStruck || seen < eventCount) return;
+    if (hasStruck || seen < operationCount) return;
     hasStruck = true;
-    void blow(place);
-  });
-  const serving = place.serve(host).then(
-    (backend) => backend,
+    struck = Promise.resolve(blow(place));
+    await struck;
+  };
+  const isKilled = (domain: RigDevice['frontend']): boolean => rig.domain(domain.id) === undefined;
+  const serving = place.serve(host, tappedStore(place.backend.store, tap)).catch(() => undefined);
+  const living = live(place, tappedStore(place.frontend.store, tap)).then(
     () => undefined,
-  );
-  const living = live(place).then(
-    () => undefined,
-    (error: unknown) => error,
+    (reason: unknown) => reason,
   );
   await rig.simulation.run();
-  await watch.close();
-  const isKilled = (domain: typeof place.frontend): boolean => rig.domain(domain.id) === undefined;
-  if (!isKilled(place.frontend)) {
-    const error = await rig.finish(living);
-    const isExpected =
-      error === undefined || error instanceof TransportError || error instanceof XenstoreError;
-    if (!isExpected) throw error;
-  }
+  let error: unknown;
+  let reason: string | undefined;
+  if (!isKilled(place.frontend)) error = await rig.finish(living);
   if (!isKilled(place.backend)) {
     const backend = await rig.finish(serving);
-    if (backend !== undefined) await rig.finish(backend[Symbol.asyncDispose]());
+    const closing = backend?.[Symbol.asyncDispose]();
+    await rig.simulation.run();
+    if (!isKilled(place.backend)) {
+      await rig.finish(Promise.resolve(closing));
+      reason = (await backend?.closed) ?? 'never served';
+    }
     host[Symbol.dispose]();
   }
-  return { hasStruck, leaks: rig.leaks() };
+  await rig.finish(struck);
+  const isClear = error === undefined || error instanceof TransportError || error instanceof XenstoreError;
+  const isKnown = reason === undefined || REASONS.includes(reason);
+  const surprise = isClear && isKnown ? undefined : { error, reason };
+  return { hasStruck, surprise, leaks: rig.leaks() };
 }
 
-describe('whatever happens, after whichever xenstore event: nothing hangs and nothing leaks', () => {
-  it.each(Object.entries(BLOWS))('%s', async (_, blow) => {
-    let eventCount = 0;
-    for (let hasStruck = true; hasStruck; eventCount += 1) {
-      const calm = await liveUntil(eventCount, 'calm', blow);
-      const late = await liveUntil(eventCount, 'late', blow);
-      expect([...calm.leaks, ...late.leaks], `after ${eventCount} events`).toEqual([]);
-      hasStruck = calm.hasStruck || late.hasStruck;
-    }
-    expect(eventCount).toBeGreaterThan(40);
-  });
-});
+const REASONS: readonly string[] = [
+  'closed',
+  'removed',
+  'replaced',
+  'offline',
+  'frontend gone',
+  'never served',
+];
+
+describe.each(['native', 'register-page'] as const)(
+  '%s, after whichever xenstore operation: nothing hangs, nothing leaks, both sides know',
+  (profile) => {
+    it.each(Object.entries(BLOWS))(
+      '%s',
+      async (_, blow) => {
+        let operationCount = 1;
+        for (let hasStruck = true; hasStruck; operationCount += 1) {
+          const outcome = await liveUntil(operationCount, profile, blow);
+          expect(outcome.leaks, `after ${operationCount} operations`).toEqual([]);
+          expect(outcome.surprise, `after ${operationCount} operations`).toBeUndefined();
+          ({ hasStruck } = outcome);
+        }
+        expect(operationCount).toBeGreaterThan(60);
+      },
+      60_000,
+    );
+
+    it('detached in order: the ends go by themselves unless there is none', async () => {
+      const outcomes = new Set<boolean>();
+      let operationCount = 1;
+      for (let hasStruck = true; hasStruck; operationCount += 3) {
+        const outcome = await liveUntil(operationCount, profile, (place) => {
+          void detach(place).then((isOrderly) => outcomes.add(isOrderly));
+        });
+        expect(outcome.leaks, `after ${operationCount} operations`).toEqual([]);
+        ({ hasStruck } = outcome);
+      }
+      expect(outcomes).toContain(true);
+    }, 60_000);
+  },
+);
+
+async function detach({ rig, frontend, id }: RigDevice): Promise<boolean> {
+  const force = new AbortController();
+  using timer = frontend.aio.createTimer(() => force.abort());
+  timer.arm(FORCE_AFTER_MS);
+  return await detachDevice(rig.toolstack, id, { signal: force.signal });
+}

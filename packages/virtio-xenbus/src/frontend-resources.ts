@@ -3,17 +3,22 @@ import {
   VIRTIO_XENBUS_KEY_CONFIG_EVENT_CHANNEL,
   VIRTIO_XENBUS_KEY_CONFIG_REF,
   VIRTIO_XENBUS_KEY_DRIVER_FEATURES,
+  VIRTIO_XENBUS_KEY_DRIVER_QUEUE,
   VIRTIO_XENBUS_KEY_DRIVER_STATUS,
-  VIRTIO_XENBUS_QUEUE_DIR,
 } from '@virtlab/abi/virtio-xenbus';
+import {
+  VIRTIO_XENBUS_KEY_EVENT_CHANNEL,
+  VIRTIO_XENBUS_KEY_EVENT_CHANNEL2,
+  VIRTIO_XENBUS_KEY_PAGE_GREF,
+} from '@virtlab/abi/virtio-xenbus-registers';
 import { XEN_ERRNO, XEN_PAGE_SIZE } from '@virtlab/abi/xen';
 import { XenbusState } from '@virtlab/abi/xenbus';
 import type { AioContext } from '@virtlab/aio';
 import { EventChannelError, type EventChannels } from '@virtlab/event-channel';
 import type { CoherentBuffer } from '@virtlab/guest-memory';
 import { TransportError } from '@virtlab/virtio';
-import type { XenbusDevice, XenbusKeys } from '@virtlab/xenbus';
-import { XenstoreError } from '@virtlab/xenstore';
+import { type XenbusDevice, type XenbusKeys, isMissing } from '@virtlab/xenbus';
+import { type Xenstore, XenstoreError } from '@virtlab/xenstore';
 import type { GrantDmaMapper } from './grant-dma-mapper.ts';
 import { Lifeline, sleep } from './lifeline.ts';
 import type { OtherendStates } from './otherend-states.ts';
@@ -69,39 +74,50 @@ export class FrontendResources {
   }
 
   /**
-   * Resolves when the backend has no page mapped any more: of what it maps, the configuration page goes last. Bounded: what a
-   * backend does not let go of is never used again, see `Quarantine`. `lifeline` ends the wait early.
+   * The backend goes: says Closing too, waits until it has no page mapped any more (of what it maps, the configuration
+   * page goes last), and says Closed. Bounded: what a backend does not let go of is never used again, see `Quarantine`.
+   * `lifeline` ends each step early.
    */
-  async untilLetGo(lifeline: Lifeline): Promise<void> {
-    const { dma, aio } = this.#options;
-    await attempt(() =>
+  async answerClosing(lifeline: Lifeline): Promise<void> {
+    const { device, states, dma, aio } = this.#options;
+    const isTold = await attempt(() =>
+      lifeline.run('Closing', () => device.switchState(XenbusState.Closing)),
+    );
+    const isFree = await attempt(() =>
       lifeline.run('Letting go', async (turn) => {
         while (this.#isHeld(dma) && !turn.isOver) await sleep(aio, RECLAIM_INTERVAL_MS);
+        if (isTold && device.state === XenbusState.Closing) await states.until(hasLetGo);
       }),
     );
+    if (isFree) await attempt(() => lifeline.run('Closed', () => this.#switchToClosed()));
   }
 
   /**
    * Closing, the backend's consent, Closed; then everything is given back. Each step is bounded, and none fails because the
    * other end, or the store, is not there. Never rejects for what a peer did.
    */
-  async release(queueCount: number): Promise<void> {
+  async release(): Promise<void> {
     const { device, states, dma, aio, timeoutMs } = this.#options;
     const lifeline = new Lifeline(aio, timeoutMs);
     this.#isReleased = true;
-    const isTold = await attempt(() =>
-      lifeline.run('Closing', () => device.switchState(XenbusState.Closing)),
-    );
-    // Without xenstore neither end hears of the other.
-    if (isTold) await attempt(() => lifeline.run('The backend', () => states.until(hasLetGo)));
-    await attempt(() =>
-      lifeline.run('Closed', () => device.switchState(XenbusState.Closed, ownKeys(queueCount))),
-    );
+    if (device.state !== XenbusState.Closed) {
+      const isTold = await attempt(() =>
+        lifeline.run('Closing', () => device.switchState(XenbusState.Closing)),
+      );
+      // Without xenstore neither end hears of the other.
+      if (isTold) await attempt(() => lifeline.run('The backend', () => states.until(hasLetGo)));
+      await attempt(() => lifeline.run('Closed', () => this.#switchToClosed()));
+    }
     for (const port of this.#ports) await attempt(() => lifeline.run('A port', () => this.closePort(port)));
     if (this.#configPage !== undefined) dma.freeCoherent(this.#configPage);
     this.#configPage = undefined;
     await attempt(() => lifeline.run('The last grant', (turn) => this.#reclaim(turn)));
     await attempt(() => device[Symbol.asyncDispose]());
+  }
+
+  async #switchToClosed(): Promise<boolean> {
+    const { device } = this.#options;
+    return await device.switchState(XenbusState.Closed, await ownKeys(device));
   }
 
   #isHeld(dma: GrantDmaMapper): boolean {
@@ -115,19 +131,35 @@ export class FrontendResources {
   }
 }
 
-/** The keys that a driver writes, to be removed: a driver that comes later finds none of them. */
-export function ownKeys(queueCount: number): XenbusKeys {
-  const queues = Array.from({ length: queueCount }, (_, queue) => [
-    VIRTIO_XENBUS_QUEUE_DIR(queue),
-    undefined,
-  ]);
-  return {
-    [VIRTIO_XENBUS_KEY_CONFIG_REF]: undefined,
-    [VIRTIO_XENBUS_KEY_CONFIG_EVENT_CHANNEL]: undefined,
-    [VIRTIO_XENBUS_KEY_DRIVER_FEATURES]: undefined,
-    [VIRTIO_XENBUS_KEY_DRIVER_STATUS]: undefined,
-    ...Object.fromEntries(queues),
-  };
+/** What drivers of either profile write, the directories of their queues excepted. */
+const DRIVER_KEYS: ReadonlySet<string> = new Set([
+  VIRTIO_XENBUS_KEY_CONFIG_REF,
+  VIRTIO_XENBUS_KEY_CONFIG_EVENT_CHANNEL,
+  VIRTIO_XENBUS_KEY_DRIVER_FEATURES,
+  VIRTIO_XENBUS_KEY_DRIVER_STATUS,
+  VIRTIO_XENBUS_KEY_DRIVER_QUEUE,
+  VIRTIO_XENBUS_KEY_PAGE_GREF,
+  VIRTIO_XENBUS_KEY_EVENT_CHANNEL,
+  VIRTIO_XENBUS_KEY_EVENT_CHANNEL2,
+]);
+
+/**
+ * The keys of a driver that are there, of any profile, to be removed: a driver that comes later finds none of them,
+ * whatever the one before it could not clean up.
+ */
+export async function ownKeys({ store, path }: XenbusDevice): Promise<XenbusKeys> {
+  const names = await directoryOf(store, path);
+  const own = names.filter((name) => DRIVER_KEYS.has(name) || /^queue-\d{1,4}$/.test(name));
+  return Object.fromEntries(own.map((name) => [name, undefined]));
+}
+
+async function directoryOf(store: Xenstore, path: string): Promise<readonly string[]> {
+  try {
+    return await store.directory(path);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
 }
 
 /**

@@ -14,12 +14,15 @@ import {
   type MemoryRegion,
   SegmentList,
 } from '@virtlab/guest-memory';
-import { grantRefOf, isGrantAddress } from './grant-address.ts';
+import { grantRefOf, isGrantAddress, pageCountOf } from './grant-address.ts';
 import { MappedPages, REF_MAX } from './mapped-pages.ts';
 
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
 const PAGE_SIZE = XEN_PAGE_SIZE;
 const OFFSET_MASK = XEN_PAGE_OFFSET_MASK;
 const OK = DMA_OK;
+const OKAY = GNTST_okay;
+const NO_REGION = -1;
 
 /** Pages mapped at once unless told otherwise: as many as a mapper of virtlab's domains has handles. */
 const MAP_COUNT_MAX_DEFAULT = 65_536;
@@ -54,6 +57,8 @@ class GrantMemory implements GrantDeviceMemory {
   readonly #mapCountMax: number;
   readonly #pages: MappedPages;
   readonly #regions: MemoryRegion[] = [];
+  /** Of the frontend's RAM, once it was reached: a domain has one for as long as it lives, and grants none afterwards. */
+  #region = NO_REGION;
   readonly #areas = new Map<MappedArea, number>();
   readonly #areaSegments = new SegmentList(8);
   /** Status of the mapping that failed last. */
@@ -85,11 +90,12 @@ class GrantMemory implements GrantDeviceMemory {
     if (!isGrantAddress(addressHigh)) return DMA_FAULT_ADDRESS;
     const ref: number = grantRefOf(addressLow, addressHigh);
     const offset = addressLow & OFFSET_MASK;
-    const pageCount = Math.ceil((offset + size) / PAGE_SIZE);
+    const pageCount = pageCountOf(offset, size);
     if (ref + pageCount - 1 > REF_MAX) return DMA_FAULT_GRANT;
-    if (pageCount > this.#mapCountMax) return DMA_FAULT_LIMIT;
-    const region = this.#region();
+    const region = this.#region >= 0 ? this.#region : this.#reach();
     if (region < 0) return DMA_FAULT_GRANT;
+    if (pageCount === 1) return this.#mapPage(region, ref, offset, size, writable, into);
+    if (pageCount > this.#mapCountMax) return DMA_FAULT_LIMIT;
     const mapped = this.#acquire(ref, pageCount, writable);
     if (mapped < pageCount) {
       this.#release(slotOf(ref, writable), mapped);
@@ -104,8 +110,10 @@ class GrantMemory implements GrantDeviceMemory {
 
   unmap(list: SegmentList, from: number, to: number): void {
     for (let index = from; index < to; index += 1) {
-      const inPage = list.offset[index]! & OFFSET_MASK;
-      this.#release(list.handle[index]!, Math.ceil((inPage + list.size[index]!) / PAGE_SIZE));
+      const count = pageCountOf(list.offset[index]! & OFFSET_MASK, list.size[index]!);
+      const slot = list.handle[index]!;
+      if (count === 1) this.#pages.release(slot);
+      else this.#release(slot, count);
     }
   }
 
@@ -129,23 +137,44 @@ class GrantMemory implements GrantDeviceMemory {
     const slot = this.#areas.get(area);
     if (slot === undefined) throw new RangeError(`The area at offset ${area.offset} is not mapped`);
     this.#areas.delete(area);
-    this.#release(slot, Math.ceil(((area.offset & OFFSET_MASK) + area.size) / PAGE_SIZE));
+    this.#release(slot, pageCountOf(area.offset & OFFSET_MASK, area.size));
   }
 
-  /** Index of the frontend's RAM in `regions`, or -1 while it is out of reach. */
-  #region(): number {
+  /** Index of the frontend's RAM in `regions`, or `NO_REGION` while it is out of reach. */
+  #reach(): number {
     const ram = this.#mapper.ram(this.#domain);
-    if (ram === undefined) return -1;
-    const last = this.#regions.length - 1;
-    if (last >= 0 && this.#regions[last] === ram) return last;
-    return this.#regions.push(ram) - 1;
+    if (ram === undefined) return NO_REGION;
+    this.#region = this.#regions.push(ram) - 1;
+    return this.#region;
+  }
+
+  /** What nearly every buffer is: within one page. */
+  #mapPage(
+    region: number,
+    ref: number,
+    offset: number,
+    size: number,
+    writable: boolean,
+    into: SegmentList,
+  ): DmaStatus {
+    const pages = this.#pages;
+    const slot = slotOf(ref, writable);
+    const status = pages.acquire(ref, writable);
+    if (status !== OKAY) {
+      this.#refusal = status;
+      return this.#faultOf(ref, writable);
+    }
+    const isWithin = pages.count <= this.#mapCountMax;
+    if (isWithin && into.push(region, pages.frameOf(slot) * PAGE_SIZE + offset, size, slot)) return OK;
+    pages.release(slot);
+    return DMA_FAULT_LIMIT;
   }
 
   /** Maps pages in order until one fails; answers how many it mapped. */
   #acquire(first: number, count: number, writable: boolean): number {
     for (let index = 0; index < count; index += 1) {
       const status = this.#pages.acquire(first + index, writable);
-      if (status === GNTST_okay) {
+      if (status === OKAY) {
         if (this.#pages.count <= this.#mapCountMax) continue;
         this.#pages.release(slotOf(first + index, writable));
         this.#refusal = GNTST_no_space;
@@ -190,7 +219,7 @@ class GrantMemory implements GrantDeviceMemory {
   /** Xen has one error for all that a peer can do wrong with an entry: whether it may be read tells the rest. */
   #faultOf(ref: number, writable: boolean): DmaStatus {
     if (this.#refusal === GNTST_no_space) return DMA_FAULT_LIMIT;
-    if (!writable || this.#pages.acquire(ref, false) !== GNTST_okay) return DMA_FAULT_GRANT;
+    if (!writable || this.#pages.acquire(ref, false) !== OKAY) return DMA_FAULT_GRANT;
     this.#pages.release(slotOf(ref, false));
     return DMA_FAULT_READONLY;
   }

@@ -10,7 +10,7 @@ import {
   type MemoryRegion,
   type PageAllocator,
 } from '@virtlab/guest-memory';
-import { grantAddressHigh, grantAddressLow, grantRefOf } from './grant-address.ts';
+import { grantAddressHigh, grantAddressLow, grantRefOf, pageCountOf } from './grant-address.ts';
 import { Quarantine } from './quarantine.ts';
 
 // V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
@@ -130,7 +130,7 @@ class GrantDma implements GrantDmaMapper {
       throw new RangeError(`Range ${offset}+${size} is not inside the memory of ${this.#memorySize} bytes`);
     }
     const frame = offset >>> PAGE_SHIFT;
-    const count = ((offset + size - 1) >>> PAGE_SHIFT) - frame + 1;
+    const count = pageCountOf(offset & OFFSET_MASK, size);
     const isReadonly = direction === TO_DEVICE;
     const ref =
       count === 1
@@ -144,13 +144,14 @@ class GrantDma implements GrantDmaMapper {
 
   unshare(addressLow: number, addressHigh: number, size: number, _direction: DmaDirection): boolean {
     const ref = grantRefOf(addressLow, addressHigh);
-    const count = Math.ceil(((addressLow & OFFSET_MASK) + size) / PAGE_SIZE);
+    const count = pageCountOf(addressLow & OFFSET_MASK, size);
     if (count === 1 && this.#grants.endAccess(ref)) return true;
     return this.#end(ref, count, undefined);
   }
 
   /**
-   * Ends consecutive grants one by one: those that are in use stay ours to end later, with the pages they open.
+   * Ends consecutive grants one by one, since a table's `endRange` would take those in use upon itself and not say when their
+   * pages are free: those that are in use stay ours to end later, with the pages they open.
    * `offset` is that of the first page, or undefined where the table has to be asked.
    */
   #end(first: GrantRef, count: number, offset: number | undefined): boolean {

@@ -3,7 +3,7 @@ import { VIRTIO_XENBUS_CONFIG_PAGE } from '@virtlab/abi/virtio-xenbus';
 import { DeviceHost, type DriverLink, TransportError } from '@virtlab/virtio';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { VirtioXenbusBackend } from './backend.ts';
+import type { VirtioXenbusBackend } from './backend-contract.ts';
 import { connectVirtioXenbus } from './connect.ts';
 import { bringUp, negotiate } from './testing/drive.ts';
 import { overriding } from './testing/overriding.ts';
@@ -99,7 +99,7 @@ describe('a backend that offers nonsense', () => {
     ['type', 'virtio,device'],
     ['type', 'vif'],
     ['transport', 'mmio'],
-    ['profile', 'register-page'],
+    ['profile', 'registers'],
     ['device-features', '0x1ffffffffffffffff'],
     ['queue-count', '1025'],
     ['queue-0/size-max', '32769'],
@@ -186,6 +186,25 @@ describe('a backend that breaks off', () => {
           .finish(live.link.transport.writeStatus(1))
           .catch((reason: unknown) => reason);
         expect(error === undefined || error instanceof TransportError).toBe(true);
+        await end(live);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('device-queue: whatever it says, the reset of a queue ends and the device is over or goes on', async () => {
+    await fc.assert(
+      fc.asyncProperty(garbage, async (value) => {
+        const live = await connected();
+        const { rig, backend, backendPath } = live.place;
+        const ring = new RawRing(live.link.dma);
+        await rig.run(bringUp(live.link, ring));
+        const resetting = live.link.transport.resetQueue(0).catch((reason: unknown) => reason);
+        await rig.run(backend.store.write(`${backendPath}/device-queue/0`, value));
+        const error: unknown = await rig.finish(resetting);
+        expect(error === undefined || error instanceof TransportError).toBe(true);
+        await rig.finish(live.link[Symbol.asyncDispose]());
+        expect(ring.free()).toBe(true);
         await end(live);
       }),
       { numRuns: 60 },

@@ -6,7 +6,7 @@ import { DeviceHost } from '@virtlab/virtio';
 import { formatHex64 } from '@virtlab/xenbus';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { VirtioXenbusBackend } from './backend.ts';
+import type { VirtioXenbusBackend } from './backend-contract.ts';
 import { createGrantDmaMapper } from './grant-dma-mapper.ts';
 import { STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK, bringUp, negotiate } from './testing/drive.ts';
 import { garbage } from './testing/garbage.ts';
@@ -69,7 +69,7 @@ async function misbehave(
   };
   await write({ 'config-ref': String(page.addressLow >>> 12), 'config-event-channel': String(ports[0]) });
   await write({ state: String(XenbusState.Initialised) });
-  await write({ 'driver-features': formatHex64((1n << 32n) | (1n << 33n) | 1n) });
+  await write({ 'driver-features': formatHex64((1n << 32n) | (1n << 33n) | (1n << 40n) | 1n) });
   await write({ 'driver-status': '1 1' });
   await write({ 'driver-status': `2 ${STATUS_DRIVER}` });
   await write({ 'driver-status': `3 ${STATUS_FEATURES_OK}` });
@@ -82,6 +82,8 @@ async function misbehave(
     'queue-0/enabled': '1',
   });
   await write({ 'driver-status': `4 ${STATUS_DRIVER_OK}` });
+  await write({ 'driver-queue/0': '1 0' });
+  await write({ 'driver-queue/0': '2 1' });
   await rig.run(store.write(`${place.frontendPath}/state`, String(XenbusState.Closed)));
   await rig.settle();
   for (const port of ports) await events.close(port);
@@ -100,6 +102,7 @@ const KEYS = [
   'queue-0/device-address',
   'queue-0/event-channel',
   'queue-0/enabled',
+  'driver-queue/0',
 ];
 
 describe('a frontend that writes nonsense', () => {
@@ -135,6 +138,8 @@ describe('a frontend that writes nonsense', () => {
     ['driver-status', '1', '"1"'],
     ['driver-status', '0 3', '"0 3"'],
     ['driver-features', '-1', 'not a 64-bit hex number'],
+    ['driver-queue/0', '1 2', '"1 2"'],
+    ['driver-queue/0', '0 0', '"0 0"'],
     ['queue-0/size', '8x', 'not a number'],
     ['queue-0/event-channel', '999', 'Port 999'],
   ])(

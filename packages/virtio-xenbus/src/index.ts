@@ -1,5 +1,8 @@
 export { connectVirtioXenbus, type ConnectVirtioXenbusOptions } from './connect.ts';
-export { serveVirtioXenbus, type ServeVirtioXenbusOptions, type VirtioXenbusBackend } from './backend.ts';
+export { reconnectVirtioXenbus, type ReconnectVirtioXenbusOptions } from './reconnect.ts';
+export type { XenbusProfile } from './profile.ts';
+export { serveVirtioXenbus } from './backend.ts';
+export type { ServeVirtioXenbusOptions, VirtioXenbusBackend } from './backend-contract.ts';
 export { watchVirtioBackends, type VirtioBackends, type VirtioBackendsOptions } from './backend-service.ts';
 export { deviceTypeText, parseDeviceType } from './device-offer.ts';
 export { createGrantDmaMapper, type GrantDmaMapper, type GrantDmaMapperOptions } from './grant-dma-mapper.ts';

@@ -16,6 +16,7 @@ export class Lifeline {
   readonly #waiting = new Set<(reason: TransportError) => void>();
   #end: TransportError | undefined;
 
+  /** `timeoutMs` may be Infinity. */
   constructor(aio: AioContext, timeoutMs: number) {
     this.#aio = aio;
     this.#timeoutMs = timeoutMs;
@@ -46,7 +47,7 @@ export class Lifeline {
         new TransportError('ETIMEDOUT', `${what} did not finish within ${this.#timeoutMs} ms`),
       );
     });
-    timer.arm(this.#timeoutMs);
+    if (this.#timeoutMs !== Infinity) timer.arm(this.#timeoutMs);
     this.#waiting.add(interrupted.reject);
     const turn = { isOver: false };
     try {
@@ -75,8 +76,10 @@ export function toTransportError(error: unknown): unknown {
   return new TransportError(code, error.message, { cause: error });
 }
 
+const XENBUS_CODES = { ENOENT: 'ENODEV', EINVAL: 'EPROTO', EAGAIN: 'EIO' } as const;
+
 function transportCode(error: unknown): TransportError['code'] | undefined {
-  if (error instanceof XenbusError) return error.code === 'ENOENT' ? 'ENODEV' : 'EPROTO';
+  if (error instanceof XenbusError) return XENBUS_CODES[error.code];
   if (error instanceof XenstoreError)
     return error.code === 'ENOENT' || error.code === 'EACCES' ? 'ENODEV' : 'EIO';
   return error instanceof EventChannelError ? 'EIO' : undefined;

@@ -5,6 +5,9 @@ import type { GrantMapper } from '@virtlab/grant-table';
 /** More references than any grant table has, and so few that twice as many still make a handle of a `SegmentList`. */
 export const REF_MAX: number = 2 ** 30 - 1;
 
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
+const OKAY = GNTST_okay;
+
 /** Two slots a reference: mapped for reading, mapped for writing. */
 const CAPACITY_INITIAL = 128;
 
@@ -33,7 +36,7 @@ export class MappedPages {
     const slot = ref * 2 + (writable ? 1 : 0);
     if (slot < this.#useCount.length && this.#useCount[slot]! > 0) {
       this.#useCount[slot]! += 1;
-      return GNTST_okay;
+      return OKAY;
     }
     const handle = this.#mapper.map(this.#domain, ref as GrantRef, writable);
     if (handle < 0) return handle;
@@ -42,7 +45,7 @@ export class MappedPages {
     this.#handle[slot] = handle;
     this.#frame[slot] = this.#mapper.frame;
     this.count += 1;
-    return GNTST_okay;
+    return OKAY;
   }
 
   frameOf(slot: number): number {

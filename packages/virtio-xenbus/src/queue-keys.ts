@@ -1,5 +1,7 @@
 import { type EvtchnPort, evtchnPort } from '@virtlab/abi/brands';
 import {
+  VIRTIO_XENBUS_KEY_DEVICE_QUEUE,
+  VIRTIO_XENBUS_KEY_DRIVER_QUEUE,
   VIRTIO_XENBUS_KEY_QUEUE_DESCRIPTOR_ADDRESS,
   VIRTIO_XENBUS_KEY_QUEUE_DEVICE_ADDRESS,
   VIRTIO_XENBUS_KEY_QUEUE_DRIVER_ADDRESS,
@@ -17,6 +19,14 @@ export type QueueAddresses = Parameters<DriverTransport['enableQueue']>[1];
 export interface QueueSetup {
   readonly addresses: QueueAddresses;
   readonly port: EvtchnPort;
+}
+
+/** The frontend's key of what it asks of one queue of a live device, and the backend's of the answer. */
+export function driverQueueKey(queue: number): string {
+  return `${VIRTIO_XENBUS_KEY_DRIVER_QUEUE}/${queue}`;
+}
+export function deviceQueueKey(queue: number): string {
+  return `${VIRTIO_XENBUS_KEY_DEVICE_QUEUE}/${queue}`;
 }
 
 const U32_MAX = 0xffff_ffff;

@@ -1,18 +1,20 @@
-import { DOORBELL_POLICIES } from '@virtlab/aio/simulated';
 import { DeviceHost } from '@virtlab/virtio';
 import { type TransportSetup, describeTransport } from '@virtlab/virtio/conformance';
 import { describe } from 'vitest';
 import { RigDevice } from './testing/rig-device.ts';
 import { XenRig } from './testing/xen-rig.ts';
 
-type Doorbells = keyof typeof DOORBELL_POLICIES;
+import type { XenbusProfile } from './profile.ts';
 
-function setup(doorbells: Doorbells, seed: number): TransportSetup {
+/** All that may befall a doorbell. */
+const DOORBELLS = ['calm', 'coalescing', 'late', 'spurious'] as const;
+
+function setup(profile: XenbusProfile, doorbells: (typeof DOORBELLS)[number], seed: number): TransportSetup {
   return {
-    name: `xenbus native, ${doorbells} doorbells, seed ${seed}`,
+    name: `xenbus ${profile}, ${doorbells} doorbells, seed ${seed}`,
     create: async ({ device }) => {
       const rig = new XenRig({ doorbells, seed });
-      const place = new RigDevice(rig, await rig.addDomain(1), await rig.addDomain(0));
+      const place = new RigDevice(rig, await rig.addDomain(1), await rig.addDomain(0), 0, profile);
       await place.plug();
       const host = new DeviceHost({ device, aio: place.backend.aio, onError: () => {} });
       const backend = await rig.run(place.serve(host));
@@ -37,6 +39,8 @@ function setup(doorbells: Doorbells, seed: number): TransportSetup {
   };
 }
 
-describe.each(Object.keys(DOORBELL_POLICIES) as Doorbells[])('%s', (doorbells) => {
-  describeTransport(setup(doorbells, 7));
+describe.each(['native', 'register-page'] as const)('%s', (profile) => {
+  describe.each(DOORBELLS)('%s', (doorbells) => {
+    describeTransport(setup(profile, doorbells, 7));
+  });
 });

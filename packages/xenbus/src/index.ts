@@ -16,9 +16,17 @@ export {
   writeKeys,
   type XenbusKeys,
 } from './state.ts';
+export { transact, type Pause } from './transact.ts';
 export { followNode, isLost } from './follow-node.ts';
 export { formatHex64, parseHex64, parseNumber, quote } from './values.ts';
-export { createDevice, offlineDevice, removeDevice, type DeviceDescription } from './toolstack.ts';
+export {
+  createDevice,
+  detachDevice,
+  offlineDevice,
+  removeDevice,
+  type DetachOptions,
+  type DeviceDescription,
+} from './toolstack.ts';
 export { XenbusDevice, openXenbusDevice, type XenbusDeviceOptions } from './xenbus-device.ts';
 export {
   watchDevices,

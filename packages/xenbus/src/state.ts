@@ -1,5 +1,6 @@
 import { XENBUS_KEY_STATE, XenbusState } from '@virtlab/abi/xenbus';
 import { type Xenstore, type XenstoreAccess, XenstoreError } from '@virtlab/xenstore';
+import { type Pause, transact } from './transact.ts';
 
 /** The state in a directory; Unknown when the node is missing, unreadable or nonsense, as Linux' xenbus_read_driver_state. */
 export async function readState(access: XenstoreAccess, path: string): Promise<XenbusState> {
@@ -22,15 +23,16 @@ export type XenbusKeys = Readonly<Record<string, string | undefined>>;
 /**
  * Writes keys of a directory in a transaction that reads its state first: a directory that the toolstack removed is not
  * made again (Linux' __xenbus_switch_state). `mayWrite` is asked about the state that stands there. False if the directory
- * is gone or `mayWrite` says no.
+ * is gone or `mayWrite` says no. Conflicts are retried as `transact` does.
  */
 export async function writeKeys(
   store: Xenstore,
   path: string,
   keys: XenbusKeys,
   mayWrite: (state: XenbusState) => boolean = () => true,
+  pause?: Pause,
 ): Promise<boolean> {
-  return await store.transaction(async (tx) => {
+  const write = async (tx: XenstoreAccess): Promise<boolean> => {
     const state = await readState(tx, path);
     if (state === XenbusState.Unknown || !mayWrite(state)) return false;
     // Sent one behind the other and executed in this order; only the answers are waited for together.
@@ -40,7 +42,8 @@ export async function writeKeys(
       ),
     );
     return true;
-  });
+  };
+  return await transact(store, path, write, pause);
 }
 
 /**

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { backendPath, backendsPath, frontendPath, frontendsPath } from './paths.ts';
 import { readState } from './state.ts';
 import { BACKEND, FRONTEND, createTestStore, settle } from './testing.ts';
-import { createDevice, offlineDevice, removeDevice } from './toolstack.ts';
+import { createDevice, detachDevice, offlineDevice, removeDevice } from './toolstack.ts';
 
 describe('paths', () => {
   it('xenstore-paths: device/<kind>/<id> and backend/<kind>/<frontend>/<id>', async () => {
@@ -107,5 +107,41 @@ describe('removeDevice and offlineDevice', () => {
     await offlineDevice(toolstack, device);
     expect(await toolstack.readText(`${backendPath(device)}/online`)).toBe('0');
     expect(await readState(toolstack, backendPath(device))).toBe(XenbusState.Closing);
+  });
+});
+
+describe('detachDevice', () => {
+  it('libxl: waits for the backend’s Closed, then removes both directories', async () => {
+    const { toolstack, backend, device } = await createTestStore();
+    await createDevice(toolstack, device);
+    await backend.write(`${backendPath(device)}/state`, String(XenbusState.Connected));
+    let isDone = false;
+    const detaching = detachDevice(toolstack, device).then((isOrderly) => {
+      isDone = true;
+      return isOrderly;
+    });
+    await settle();
+    expect(await toolstack.readText(`${backendPath(device)}/online`)).toBe('0');
+    expect(await readState(toolstack, backendPath(device))).toBe(XenbusState.Closing);
+    expect(isDone).toBe(false);
+    await backend.write(`${backendPath(device)}/state`, String(XenbusState.Closed));
+    expect(await detaching).toBe(true);
+    expect(await toolstack.exists(frontendPath(device))).toBe(false);
+    expect(await toolstack.exists(backendPath(device))).toBe(false);
+  });
+
+  it('uses force when told to, also from the start, and finds nothing to do where there is no device', async () => {
+    const { toolstack, daemon, device } = await createTestStore();
+    await createDevice(toolstack, device);
+    const force = new AbortController();
+    const detaching = detachDevice(toolstack, device, { signal: force.signal });
+    await settle();
+    force.abort();
+    expect(await detaching).toBe(false);
+    await createDevice(toolstack, device);
+    expect(await detachDevice(toolstack, device, { signal: AbortSignal.abort() })).toBe(false);
+    expect(await toolstack.exists(backendPath(device))).toBe(false);
+    expect(await detachDevice(toolstack, device)).toBe(true);
+    daemon.assertQuiescent();
   });
 });

@@ -9,7 +9,9 @@ import {
 } from '@virtlab/abi/xenbus';
 import type { Xenstore, XenstoreAccess, XenstorePermission } from '@virtlab/xenstore';
 import { type DeviceId, backendPath, backendsPath, frontendPath, frontendsPath } from './paths.ts';
-import { readState } from './state.ts';
+import { followNode } from './follow-node.ts';
+import { parseState, readState } from './state.ts';
+import { transact } from './transact.ts';
 
 export interface DeviceDescription extends DeviceId {
   readonly frontendKeys?: Readonly<Record<string, string>>;
@@ -24,7 +26,7 @@ export async function createDevice(store: Xenstore, device: DeviceDescription): 
   const { frontendDomain, backendDomain, frontendKeys = {}, backendKeys = {} } = device;
   const front = frontendPath(device);
   const back = backendPath(device);
-  await store.transaction(async (tx) => {
+  await transact(store, backendPath(device), async (tx) => {
     await makeDirectory(tx, front, [
       { domid: frontendDomain, access: 'n' },
       { domid: backendDomain, access: 'r' },
@@ -49,14 +51,52 @@ export async function createDevice(store: Xenstore, device: DeviceDescription): 
   });
 }
 
-/** Asks for an orderly end: the backend is no longer online and closing. `removeDevice` follows once both are Closed. */
+/**
+ * Asks for an orderly end: the backend is no longer online and closing, unless it is Closed already. The frontend moves
+ * next; `removeDevice` follows once the backend is Closed, see `detachDevice`.
+ */
 export async function offlineDevice(store: Xenstore, device: DeviceId): Promise<void> {
   const back = backendPath(device);
-  await store.transaction(async (tx) => {
-    if ((await readState(tx, back)) === XenbusState.Unknown) return;
+  await transact(store, backendPath(device), async (tx) => {
+    const state = await readState(tx, back);
+    if (state === XenbusState.Unknown) return;
     await tx.write(`${back}/${XENBUS_KEY_ONLINE}`, '0');
+    if (state === XenbusState.Closed) return;
     await tx.write(`${back}/${XENBUS_KEY_STATE}`, String(XenbusState.Closing));
   });
+}
+
+export interface DetachOptions {
+  /** Ends the wait: the device is then removed whatever its ends are doing (libxl's destroy). Without it none ends it. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Takes a device away in order (libxl__initiate_device_generic_remove): offline and Closing, the wait for the backend's
+ * Closed, which follows the frontend's, then both directories. True when the ends went by themselves, false when the
+ * device was removed by force.
+ */
+export async function detachDevice(
+  store: Xenstore,
+  device: DeviceId,
+  { signal }: DetachOptions = {},
+): Promise<boolean> {
+  const closed = Promise.withResolvers<boolean>();
+  const force = (): void => closed.resolve(false);
+  const follower = await followNode(store, `${backendPath(device)}/${XENBUS_KEY_STATE}`, (text) => {
+    if (text === undefined || parseState(text) === XenbusState.Closed) closed.resolve(true);
+  });
+  signal?.addEventListener('abort', force, { once: true });
+  try {
+    await offlineDevice(store, device);
+    if (signal?.aborted === true) force();
+    const isOrderly = await closed.promise;
+    await removeDevice(store, device);
+    return isOrderly;
+  } finally {
+    signal?.removeEventListener('abort', force);
+    await follower[Symbol.asyncDispose]();
+  }
 }
 
 /**
@@ -66,7 +106,7 @@ export async function offlineDevice(store: Xenstore, device: DeviceId): Promise<
 export async function removeDevice(store: Xenstore, device: DeviceId): Promise<void> {
   const { kind, frontendDomain, backendDomain } = device;
   const backends = backendsPath(backendDomain, kind);
-  await store.transaction(async (tx) => {
+  await transact(store, backendPath(device), async (tx) => {
     for (const path of [frontendPath(device), backendPath(device)]) {
       if (await tx.exists(path)) await tx.rm(path);
     }

@@ -13,9 +13,10 @@ import {
 import { DOMID_FIRST_RESERVED } from '@virtlab/abi/xen';
 import type { Xenstore } from '@virtlab/xenstore';
 import { XenbusError } from './errors.ts';
-import { followNode } from './follow-node.ts';
+import { closeWatch, followNode } from './follow-node.ts';
 import { domainPath } from './paths.ts';
 import { type XenbusKeys, isMissing, parseState, stateName, writeKeys } from './state.ts';
+import type { Pause } from './transact.ts';
 import { parseHex64, parseNumber, quote } from './values.ts';
 
 export interface XenbusDeviceOptions {
@@ -23,6 +24,8 @@ export interface XenbusDeviceOptions {
   /** Own directory, below the home of the own domain. */
   readonly path: string;
   readonly role: 'frontend' | 'backend';
+  /** How a transaction that met a conflict waits before it is made again. Default: by asking the store something. */
+  readonly pause?: Pause;
 }
 
 /**
@@ -42,10 +45,18 @@ export class XenbusDevice implements AsyncDisposable {
   #otherendState: XenbusState = XenbusState.Unknown;
   #hasError = false;
   readonly #followers = new Set<AsyncDisposable>();
+  readonly #pause: Pause | undefined;
   #isClosed = false;
 
   /** Use `openXenbusDevice`. */
-  constructor(store: Xenstore, path: string, otherend: string, otherendDomain: DomId) {
+  constructor(
+    store: Xenstore,
+    path: string,
+    otherend: string,
+    otherendDomain: DomId,
+    pause: Pause | undefined,
+  ) {
+    this.#pause = pause;
     this.store = store;
     this.path = path;
     this.otherend = otherend;
@@ -78,6 +89,11 @@ export class XenbusDevice implements AsyncDisposable {
     );
   }
 
+  /** Reports the text of one of the own keys, which may be the toolstack's to write; as `watchOtherendKey`. */
+  async watchOwnKey(key: string, onText: (text: string | undefined) => void): Promise<AsyncDisposable> {
+    return await this.#follow(`${this.path}/${key}`, onText);
+  }
+
   /**
    * Reports the text of one of the other end's keys, the present one first; undefined while it is missing. Ends with the
    * returned object, or with this device.
@@ -86,9 +102,21 @@ export class XenbusDevice implements AsyncDisposable {
     return await this.#follow(`${this.otherend}/${key}`, onText);
   }
 
+  /**
+   * Reports that something changed at or below one of the other end's keys, by the path below it (empty for the key itself,
+   * which is reported first). What changed is the caller's to read. Ends as `watchOtherendKey`.
+   */
+  async watchOtherendTree(key: string, onChange: (below: string) => void): Promise<AsyncDisposable> {
+    const root = `${this.otherend}/${key}`;
+    const watch = await this.store.watch(root, ({ path }) => {
+      if (!this.#isClosed) onChange(path.slice(root.length + 1));
+    });
+    return await this.#keep({ [Symbol.asyncDispose]: () => closeWatch(watch) });
+  }
+
   /** Writes own keys at once (undefined removes one), unless the directory is gone or was made anew: then false. */
   async write(keys: XenbusKeys): Promise<boolean> {
-    return await writeKeys(this.store, this.path, keys, (found) => this.#isOwn(found));
+    return await writeKeys(this.store, this.path, keys, (found) => this.#isOwn(found), this.#pause);
   }
 
   /** Writes `keys` and the own state at once; the same state is not written twice. False as `write`. */
@@ -158,6 +186,11 @@ export class XenbusDevice implements AsyncDisposable {
     const follower = await followNode(this.store, path, (text) => {
       if (!this.#isClosed) onText(text);
     });
+    return await this.#keep(follower);
+  }
+
+  /** Ends with this device, or before. */
+  async #keep(follower: AsyncDisposable): Promise<AsyncDisposable> {
     if (this.#isClosed) await follower[Symbol.asyncDispose]();
     else this.#followers.add(follower);
     return {
@@ -184,7 +217,8 @@ export class XenbusDevice implements AsyncDisposable {
  * Reads who the other end is. `XenbusError`: ENOENT without a directory, EINVAL when it names nobody, or a place that
  * is not in the home of the domain it names.
  */
-export async function openXenbusDevice({ store, path, role }: XenbusDeviceOptions): Promise<XenbusDevice> {
+export async function openXenbusDevice(options: XenbusDeviceOptions): Promise<XenbusDevice> {
+  const { store, path, role, pause } = options;
   if (!path.startsWith(XENSTORE_HOME_PREFIX))
     throw new RangeError(`${path} is not below the home of a domain`);
   const keys =
@@ -204,7 +238,7 @@ export async function openXenbusDevice({ store, path, role }: XenbusDeviceOption
       `${quote(otherend)} is not in the home of domain ${domain}`,
     );
   }
-  return new XenbusDevice(store, path, otherend, domain);
+  return new XenbusDevice(store, path, otherend, domain, pause);
 }
 
 async function readRequired(store: Xenstore, path: string, complaint: string): Promise<string> {

@@ -1,9 +1,12 @@
-import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
+import { VIRTIO_XENBUS_KEY_PROFILE, VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { type DeviceHost, type DriverLink } from '@virtlab/virtio';
 import { type DeviceId, backendPath, createDevice, frontendPath, removeDevice } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
-import { type VirtioXenbusBackend, serveVirtioXenbus } from '../backend.ts';
-import { connectVirtioXenbus } from '../connect.ts';
+import type { VirtioXenbusBackend } from '../backend-contract.ts';
+import { serveVirtioXenbus } from '../backend.ts';
+import { type ConnectVirtioXenbusOptions, connectVirtioXenbus } from '../connect.ts';
+import type { XenbusProfile } from '../profile.ts';
+import { type ReconnectVirtioXenbusOptions, reconnectVirtioXenbus } from '../reconnect.ts';
 import type { RigDomain } from './rig-domain.ts';
 import type { XenRig } from './xen-rig.ts';
 
@@ -14,7 +17,16 @@ export class RigDevice {
   readonly backend: RigDomain;
   readonly id: DeviceId;
 
-  constructor(rig: XenRig, frontend: RigDomain, backend: RigDomain, index: number = 0) {
+  readonly profile: XenbusProfile;
+
+  constructor(
+    rig: XenRig,
+    frontend: RigDomain,
+    backend: RigDomain,
+    index: number = 0,
+    profile: XenbusProfile = 'native',
+  ) {
+    this.profile = profile;
     this.rig = rig;
     this.frontend = frontend;
     this.backend = backend;
@@ -31,7 +43,8 @@ export class RigDevice {
 
   /** The toolstack's part. */
   async plug(): Promise<void> {
-    await createDevice(this.rig.toolstack, this.id);
+    const backendKeys = { [VIRTIO_XENBUS_KEY_PROFILE]: this.profile };
+    await createDevice(this.rig.toolstack, { ...this.id, backendKeys });
   }
 
   async unplug(): Promise<void> {
@@ -39,21 +52,25 @@ export class RigDevice {
   }
 
   async serve(host: DeviceHost, store: Xenstore = this.backend.store): Promise<VirtioXenbusBackend> {
-    const { events, grantMapper, mapDomain } = this.backend;
-    return await serveVirtioXenbus({ store, path: this.backendPath, host, events, grantMapper, mapDomain });
+    const { events, grantMapper, mapDomain, aio } = this.backend;
+    const path = this.backendPath;
+    return await serveVirtioXenbus({ store, path, host, events, grantMapper, mapDomain, aio });
   }
 
   async connect(timeoutMs: number = 5000, store: Xenstore = this.frontend.store): Promise<DriverLink> {
+    return await connectVirtioXenbus(this.connectOptions(timeoutMs, store));
+  }
+
+  /** Waits for the device to come back. */
+  async reconnect(
+    wait: Pick<ReconnectVirtioXenbusOptions, 'waitMs' | 'signal'> = {},
+    timeoutMs: number = 5000,
+  ): Promise<DriverLink> {
+    return await reconnectVirtioXenbus({ ...this.connectOptions(timeoutMs), ...wait });
+  }
+
+  connectOptions(timeoutMs: number, store: Xenstore = this.frontend.store): ConnectVirtioXenbusOptions {
     const { events, grants, memory, pages, aio } = this.frontend;
-    return await connectVirtioXenbus({
-      store,
-      path: this.frontendPath,
-      events,
-      grants,
-      memory,
-      pages,
-      aio,
-      timeoutMs,
-    });
+    return { store, path: this.frontendPath, events, grants, memory, pages, aio, timeoutMs };
   }
 }

@@ -12,6 +12,8 @@ export class TinyDevice implements VirtioDevice {
   doneCount = 0;
   /** What `reset` returns: I/O in flight that it waits for. */
   draining: Promise<void> | undefined;
+  /** I/O in flight that the reset of one queue waits for. */
+  drainQueue: (() => Promise<void>) | undefined;
   #activation: DeviceActivation | undefined;
 
   get isActive(): boolean {
@@ -42,6 +44,10 @@ export class TinyDevice implements VirtioDevice {
       this.doneCount += 1;
     }
     this.#activation?.complete(queue);
+  }
+
+  resetQueue(): void | Promise<void> {
+    return this.drainQueue?.();
   }
 
   reset(): void | Promise<void> {

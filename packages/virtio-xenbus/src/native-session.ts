@@ -1,9 +1,9 @@
-import { type DomId, type EvtchnPort, type FeatureBits, evtchnPort } from '@virtlab/abi/brands';
-import { XEN_GRANT_DMA_ADDR_OFF } from '@virtlab/abi/grant-table';
+import type { EvtchnPort, FeatureBits } from '@virtlab/abi/brands';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   featureBits,
 } from '@virtlab/abi/virtio';
@@ -12,43 +12,40 @@ import {
   VIRTIO_XENBUS_KEY_CONFIG_REF,
   VIRTIO_XENBUS_KEY_DEVICE_STATUS,
   VIRTIO_XENBUS_KEY_DRIVER_FEATURES,
+  VIRTIO_XENBUS_KEY_DRIVER_QUEUE,
   VIRTIO_XENBUS_KEY_DRIVER_STATUS,
 } from '@virtlab/abi/virtio-xenbus';
-import { XEN_PAGE_SHIFT, XEN_PAGE_SIZE } from '@virtlab/abi/xen';
-import { EventChannelError, type EventChannels } from '@virtlab/event-channel';
-import type { GrantMapper } from '@virtlab/grant-table';
+import type { EventChannels } from '@virtlab/event-channel';
 import type { MappedArea } from '@virtlab/guest-memory';
-import type { DeviceHost, DeviceTransport, TransportCapabilities } from '@virtlab/virtio';
-import { type XenbusDevice, XenbusError, quote } from '@virtlab/xenbus';
+import type { DeviceHost, TransportCapabilities } from '@virtlab/virtio';
+import { type XenbusDevice, type XenbusKeys, XenbusError, quote } from '@virtlab/xenbus';
 import { CAPABILITIES } from './capabilities.ts';
 import { DeviceConfigPage } from './device-config-page.ts';
 import { type GrantDeviceMemory, createGrantDeviceMemory } from './grant-device-memory.ts';
-import { type QueueSetup, readQueueSetup } from './queue-keys.ts';
+import { type QueueSetup, deviceQueueKey, driverQueueKey, readQueueSetup } from './queue-keys.ts';
+import {
+  type BackendSession,
+  type SessionOptions,
+  bindPort,
+  closePort,
+  mapFrontend,
+  mapPage,
+  nonsense,
+} from './session-parts.ts';
 import { formatStatusLine, parseStatusLine } from './status-line.ts';
 
-export interface BackendSessionOptions {
-  readonly device: XenbusDevice;
-  readonly host: DeviceHost;
-  readonly events: EventChannels;
-  readonly grantMapper: GrantMapper;
-  readonly mapCountMax?: number;
-  /** Makes the frontend's memory reachable for the mapper. */
-  readonly mapDomain: (domain: DomId) => Promise<unknown>;
-  /** The driver wrote a new status: `handleStatus` is due. */
-  readonly onStatusWritten: () => void;
-  /** The frontend broke the protocol, or the store is gone. */
-  readonly onFault: (error: unknown) => void;
-}
-
-const U32_MAX = 0xffff_ffff;
 const NO_PORT = 0;
 
-/** One connection of a frontend, from the offer to the end: a device model's transport, and what it holds. */
-export class BackendSession implements DeviceTransport, AsyncDisposable {
+/** A connection of the native profile. */
+export class NativeSession implements BackendSession {
   readonly capabilities: TransportCapabilities = CAPABILITIES;
-  readonly transportFeatures: FeatureBits = featureBits(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
+  readonly transportFeatures: FeatureBits = featureBits(
+    VIRTIO_F_VERSION_1,
+    VIRTIO_F_ACCESS_PLATFORM,
+    VIRTIO_F_RING_RESET,
+  );
   readonly memory: GrantDeviceMemory;
-  readonly #options: BackendSessionOptions;
+  readonly #options: SessionOptions;
   readonly #device: XenbusDevice;
   readonly #host: DeviceHost;
   readonly #events: EventChannels;
@@ -59,17 +56,23 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
   #configGeneration = 0;
   #page: DeviceConfigPage | undefined;
   #pageArea: MappedArea | undefined;
-  #statusWatch: AsyncDisposable | undefined;
+  readonly #watches: AsyncDisposable[] = [];
   #statusText: string | undefined;
   /** Of the status write that was answered last. */
   #serial = 0;
   #isHandlingStatus = false;
+  /** Queues of which the driver asked something; of which a reset that took its time is over. */
+  readonly #askedQueues = new Set<number>();
+  readonly #drainedQueues = new Set<number>();
+  /** By queue, the serial of the request that was looked at last; and of resets that are not over. */
+  readonly #queueSerials: Uint32Array;
+  readonly #resettingQueues = new Map<number, number>();
   #resetDone: PromiseWithResolvers<void> | undefined;
   #answers: Promise<void> = Promise.resolve();
   #isOver = false;
 
   /** Attaches the host. */
-  constructor(options: BackendSessionOptions) {
+  constructor(options: SessionOptions) {
     const { device, host, events, grantMapper, mapCountMax } = options;
     this.memory = createGrantDeviceMemory({
       mapper: grantMapper,
@@ -81,41 +84,45 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
     this.#host = host;
     this.#events = events;
     this.#queuePorts = new Uint32Array(host.queueCount);
+    this.#queueSerials = new Uint32Array(host.queueCount);
     this.#config = new Uint8Array(host.configSize);
     host.attach(this);
   }
 
-  /** Takes the configuration page and channel of a frontend that is Initialised. Rejects for what it wrote. */
   async connect(): Promise<void> {
     const device = this.#device;
-    const [ref, port] = await Promise.all([
-      device.readOtherendNumber(VIRTIO_XENBUS_KEY_CONFIG_REF, U32_MAX),
-      device.readOtherendNumber(VIRTIO_XENBUS_KEY_CONFIG_EVENT_CHANNEL, U32_MAX),
-    ]);
-    await this.#mapDomain();
-    const address = XEN_GRANT_DMA_ADDR_OFF | (BigInt(ref) << BigInt(XEN_PAGE_SHIFT));
-    const area = this.memory.mapArea(address, XEN_PAGE_SIZE, XEN_PAGE_SIZE, true);
-    if (typeof area === 'number')
-      throw this.#nonsense(VIRTIO_XENBUS_KEY_CONFIG_REF, `Grant ${ref} cannot be mapped`);
+    await mapFrontend(this.#options);
+    const area = await mapPage(device, this.memory, VIRTIO_XENBUS_KEY_CONFIG_REF);
     this.#pageArea = area;
     this.#page = new DeviceConfigPage(area, this.#host.configSize);
     this.#configGeneration = this.#host.configGeneration;
     this.#show(true);
-    this.#configPort = await this.#events.bindInterdomain(device.otherendDomain, evtchnPort(port));
+    this.#configPort = await bindPort(device, this.#events, VIRTIO_XENBUS_KEY_CONFIG_EVENT_CHANNEL);
     this.#events.onEvent(this.#configPort, () => this.#takeConfigWrite());
-    this.#statusWatch = await device.watchOtherendKey(VIRTIO_XENBUS_KEY_DRIVER_STATUS, (text) => {
-      this.#statusText = text;
-      this.#options.onStatusWritten();
-    });
+    this.#watches.push(
+      await device.watchOtherendTree(VIRTIO_XENBUS_KEY_DRIVER_QUEUE, (below) => this.#noteQueue(below)),
+    );
+    this.#watches.push(
+      await device.watchOtherendKey(VIRTIO_XENBUS_KEY_DRIVER_STATUS, (text) => {
+        this.#statusText = text;
+        this.#options.onDue();
+      }),
+    );
   }
 
-  /** Carries out what the driver wrote last, and answers. Rejects for what it wrote. */
-  async handleStatus(): Promise<void> {
+  /** In the order in which a driver asks: it waits for each answer before it asks for more. */
+  async handleDue(): Promise<void> {
+    await this.#handleStatus();
+    for (const queue of take(this.#drainedQueues)) await this.#finishQueueReset(queue);
+    for (const queue of take(this.#askedQueues)) await this.#handleQueueRequest(queue);
+  }
+
+  async #handleStatus(): Promise<void> {
     const text = this.#statusText;
     if (text === undefined) return;
     const line = parseStatusLine(text);
     if (line === undefined || line.serial === 0)
-      throw this.#nonsense(VIRTIO_XENBUS_KEY_DRIVER_STATUS, quote(text));
+      throw nonsense(this.#device, VIRTIO_XENBUS_KEY_DRIVER_STATUS, quote(text));
     if (line.serial === this.#serial) return;
     this.#isHandlingStatus = true;
     try {
@@ -150,28 +157,22 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
       this.#answer().catch((error: unknown) => this.#options.onFault(error));
   }
 
+  queueResetDone(queue: number): void {
+    this.#drainedQueues.add(queue);
+    this.#options.onDue();
+  }
+
   /** Resets the device and, when it touches no memory any more, lets go of everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
     await this.#host.detach();
     await this.#closeQueuePorts();
-    if (this.#configPort !== NO_PORT) await this.#close(this.#configPort);
+    if (this.#configPort !== NO_PORT) await closePort(this.#events, this.#configPort);
     this.#page = undefined;
     if (this.#pageArea !== undefined) this.memory.unmapArea(this.#pageArea);
     await this.#answers;
-    await this.#statusWatch?.[Symbol.asyncDispose]();
-  }
-
-  async #mapDomain(): Promise<void> {
-    const { otherend, otherendDomain } = this.#device;
-    try {
-      await this.#options.mapDomain(otherendDomain);
-    } catch (error) {
-      throw new XenbusError('ENOENT', otherend, `Domain ${otherendDomain} cannot be mapped`, {
-        cause: error,
-      });
-    }
+    for (const watch of this.#watches) await watch[Symbol.asyncDispose]();
   }
 
   /** What a driver must have written before this status: the features before FEATURES_OK, the queues after it. */
@@ -197,13 +198,15 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
   }
 
   async #enableQueues(): Promise<void> {
-    for (let queue = 0; queue < this.#host.queueCount; queue += 1) {
-      if (this.#host.isQueueEnabled(queue)) continue;
-      const setup = await readQueueSetup(this.#device, queue);
-      // A queue that is refused has made the host need a reset, which the answer to the status says.
-      if (setup !== undefined && this.#host.enableQueue(queue, setup.addresses))
-        await this.#bindQueue(queue, setup);
-    }
+    for (let queue = 0; queue < this.#host.queueCount; queue += 1) await this.#enableQueue(queue);
+  }
+
+  async #enableQueue(queue: number): Promise<void> {
+    if (this.#host.isQueueEnabled(queue)) return;
+    const setup = await readQueueSetup(this.#device, queue);
+    // A queue that is refused has made the host need a reset, which the answer says, or the status.
+    if (setup !== undefined && this.#host.enableQueue(queue, setup.addresses))
+      await this.#bindQueue(queue, setup);
   }
 
   async #bindQueue(queue: number, { port }: QueueSetup): Promise<void> {
@@ -219,14 +222,72 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
       await this.#resetDone.promise;
       this.#resetDone = undefined;
     }
+    // What was asked of a queue is over with it: the driver takes the answer to its status for that.
+    this.#resettingQueues.clear();
     await this.#closeQueuePorts();
+  }
+
+  /** From a watch: the number of the queue, or nothing for the directory itself. */
+  #noteQueue(below: string): void {
+    const queue = /^\d{1,4}$/.test(below) ? Number(below) : Infinity;
+    if (queue >= this.#host.queueCount) return;
+    this.#askedQueues.add(queue);
+    this.#options.onDue();
+  }
+
+  async #handleQueueRequest(queue: number): Promise<void> {
+    const key = driverQueueKey(queue);
+    const text = await this.#readIfThere(key);
+    if (text === undefined) return;
+    const line = parseStatusLine(text);
+    if (line === undefined || line.serial === 0 || line.status > 1)
+      throw nonsense(this.#device, key, quote(text));
+    if (line.serial === this.#queueSerials[queue]) return;
+    this.#queueSerials[queue] = line.serial;
+    const host = this.#host;
+    if (line.status === 1) await this.#enableQueue(queue);
+    else {
+      host.resetQueue(queue);
+      if (host.isQueueResetting(queue)) {
+        this.#resettingQueues.set(queue, line.serial);
+        return;
+      }
+      if (!host.isQueueEnabled(queue)) await this.#closeQueuePort(queue);
+    }
+    await this.#answerQueue(queue, line.serial);
+  }
+
+  async #finishQueueReset(queue: number): Promise<void> {
+    const serial = this.#resettingQueues.get(queue);
+    if (serial === undefined) return;
+    this.#resettingQueues.delete(queue);
+    await this.#closeQueuePort(queue);
+    await this.#answerQueue(queue, serial);
+  }
+
+  async #answerQueue(queue: number, serial: number): Promise<void> {
+    const status = this.#host.isQueueEnabled(queue) ? 1 : 0;
+    await this.#write({ [deviceQueueKey(queue)]: formatStatusLine({ serial, status }) });
+  }
+
+  async #readIfThere(key: string): Promise<string | undefined> {
+    try {
+      return await this.#device.readOtherend(key);
+    } catch (error) {
+      if (error instanceof XenbusError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
   }
 
   /** In the order of the calls: an older status does not replace a newer one. */
   async #answer(): Promise<void> {
     const line = formatStatusLine({ serial: this.#serial, status: this.#host.status });
+    await this.#write({ [VIRTIO_XENBUS_KEY_DEVICE_STATUS]: line });
+  }
+
+  async #write(keys: XenbusKeys): Promise<void> {
     const written = this.#answers.then(async () => {
-      await this.#device.write({ [VIRTIO_XENBUS_KEY_DEVICE_STATUS]: line });
+      await this.#device.write(keys);
     });
     this.#answers = written.catch(() => {}); // whoever asked for the answer is told
     await written;
@@ -238,9 +299,8 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
     const write = this.#isOver ? undefined : page?.takeWrite();
     if (page === undefined || write === undefined) return;
     if (write === 'malformed') {
-      this.#options.onFault(
-        this.#nonsense(VIRTIO_XENBUS_KEY_CONFIG_REF, 'A configuration write is out of bounds'),
-      );
+      const message = 'A configuration write is out of bounds';
+      this.#options.onFault(nonsense(this.#device, VIRTIO_XENBUS_KEY_CONFIG_REF, message));
       return;
     }
     this.#host.writeConfig(write.offset, write.bytes);
@@ -256,19 +316,18 @@ export class BackendSession implements DeviceTransport, AsyncDisposable {
   }
 
   async #closeQueuePorts(): Promise<void> {
-    for (const port of this.#queuePorts) if (port !== NO_PORT) await this.#close(port as EvtchnPort);
-    this.#queuePorts.fill(NO_PORT);
+    for (const queue of this.#queuePorts.keys()) await this.#closeQueuePort(queue);
   }
 
-  async #close(port: EvtchnPort): Promise<void> {
-    try {
-      await this.#events.close(port);
-    } catch (error) {
-      if (!(error instanceof EventChannelError)) throw error; // this domain itself is ending: the hypervisor closed it
-    }
+  async #closeQueuePort(queue: number): Promise<void> {
+    const port = this.#queuePorts[queue]!;
+    this.#queuePorts[queue] = NO_PORT;
+    if (port !== NO_PORT) await closePort(this.#events, port as EvtchnPort);
   }
+}
 
-  #nonsense(key: string, message: string): XenbusError {
-    return new XenbusError('EINVAL', `${this.#device.otherend}/${key}`, message);
-  }
+function take(queues: Set<number>): readonly number[] {
+  const taken = [...queues];
+  queues.clear();
+  return taken;
 }
