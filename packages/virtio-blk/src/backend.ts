@@ -1,4 +1,6 @@
 import type { MemoryRegion } from '@virtlab/guest-memory';
+import type { BlockVector } from './block-vector.ts';
+import type { BlockZones } from './zone-contract.ts';
 
 /**
  * An operation was accepted and `onComplete` will report it. Every other value that an operation returns is the
@@ -24,9 +26,13 @@ export type BackendCompletion = (token: number, status: number) => void;
  * The device owns neither the backend nor its file: whoever made it closes it, after the device was reset.
  */
 export interface BlockBackend {
-  /** Sectors of 512 bytes; fixed for the backend's life. */
+  /** Sectors of 512 bytes; fixed for the backend's life unless it has `onCapacityChange`. */
   readonly capacitySectors: number;
   readonly readOnly: boolean;
+  /** Space can be given back: discard, or write zeroes with `unmap`, may deallocate. Default true. */
+  readonly mayUnmap?: boolean;
+  /** The disk is zoned: each read and write was admitted by it before it gets here. */
+  readonly zones?: BlockZones;
   /** Bytes; a power of two, at least 512. What the driver is told as `blk_size`; smaller accesses work. */
   readonly blockSize: number;
 
@@ -44,11 +50,33 @@ export interface BlockBackend {
   /** The range reads as zero afterwards. `unmap` allows to give the space back. */
   writeZeroes(position: number, size: number, unmap: boolean, token: number): number;
 
+  /**
+   * Several pieces of guest memory, one range of storage: as `read` and `write`. The vector is the caller's and changes after
+   * the call. A backend that has both gets requests that are adjacent on the disk as one operation.
+   */
+  readVector?(vector: BlockVector, position: number, token: number): number;
+  writeVector?(vector: BlockVector, position: number, token: number): number;
+  /** As `discard`, but nothing of the content can be recovered afterwards. A backend without it offers no secure erase. */
+  secureErase?(position: number, size: number, token: number): number;
+  /** Wear of the storage, in the values of §5.2.6. A backend that knows nothing of it does not have it. */
+  lifetime?(): BlkLifetime;
+  /** Told when `capacitySectors` changed. At most one party listens. */
+  onCapacityChange?(listener: (() => void) | undefined): void;
+
   /** End of a batch: operations that were held back to be done together start now. */
   submit(): void;
 
   /** Ends when pending operations have ended and everything is given back. Does not flush. */
   close(): Promise<void>;
+}
+
+/** §5.2.6, struct virtio_blk_lifetime. */
+export interface BlkLifetime {
+  /** `VIRTIO_BLK_PRE_EOL_INFO_*`. */
+  readonly preEolInfo: number;
+  /** Wear of SLC and of MLC cells in tenths, rounded up: 1 to 10, 11 when exceeded, 0 when unknown. */
+  readonly typeA: number;
+  readonly typeB: number;
 }
 
 /** Why a backend could not be opened; also what the `onError` callback of a backend is given. */

@@ -12,6 +12,8 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_T_ZONE_REPORT,
+  VIRTIO_BLK_T_ZONE_RESET_ALL,
 } from '@virtlab/abi/virtio-blk';
 import { POISON } from '@virtlab/guest-memory/testing';
 import { createMemoryBackend } from './memory-backend.ts';
@@ -63,10 +65,21 @@ const REFUSED: readonly [string, RawRequest, number][] = [
   ['an unknown type', { type: 0x1234_5678, dataSize: SECTOR }, VIRTIO_BLK_S_UNSUPP],
   ['GET_LIFETIME, not offered', { type: VIRTIO_BLK_T_GET_LIFETIME, dataSize: 6 }, VIRTIO_BLK_S_UNSUPP],
   [
-    'SECURE_ERASE, not offered',
-    { type: VIRTIO_BLK_T_SECURE_ERASE, payload: range(0n, 1) },
+    'SECURE_ERASE with unmap',
+    { type: VIRTIO_BLK_T_SECURE_ERASE, payload: range(0n, 1, 1) },
     VIRTIO_BLK_S_UNSUPP,
   ],
+  [
+    'SECURE_ERASE across the end',
+    { type: VIRTIO_BLK_T_SECURE_ERASE, payload: range(255n, 2) },
+    VIRTIO_BLK_S_IOERR,
+  ],
+  [
+    'ZONE_REPORT of a disk without zones',
+    { type: VIRTIO_BLK_T_ZONE_REPORT, dataSize: 4096 },
+    VIRTIO_BLK_S_UNSUPP,
+  ],
+  ['ZONE_RESET_ALL of a disk without zones', { type: VIRTIO_BLK_T_ZONE_RESET_ALL }, VIRTIO_BLK_S_UNSUPP],
   ['DISCARD with unmap', { type: VIRTIO_BLK_T_DISCARD, payload: range(0n, 1, 1) }, VIRTIO_BLK_S_UNSUPP],
   [
     'DISCARD with an unknown flag',
@@ -158,11 +171,11 @@ describe('case 45: requests that are refused', () => {
     });
   });
 
-  it('DISCARD and WRITE_ZEROES that were not negotiated are UNSUPP', async () => {
+  it('DISCARD, WRITE_ZEROES and SECURE_ERASE that were not negotiated are UNSUPP', async () => {
     await withDevice(
       createMemoryBackend({ contents: disk() }),
       async (requester, bench) => {
-        for (const type of [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES]) {
+        for (const type of [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SECURE_ERASE]) {
           expect((await requester.send(bench, { type, payload: range(0n, 1) })).status).toBe(
             VIRTIO_BLK_S_UNSUPP,
           );

@@ -18,10 +18,21 @@ export class DeviceRequests {
   readonly writtenSize: Float64Array;
   /** 1 while a write-through request waits for its flush. */
   readonly flushing: Uint8Array;
+  /** 1 once the request's queue was reset: nothing of the driver's memory is touched for it any more. */
+  readonly isForgotten: Uint8Array;
+  /** The request that the same operation of the backend serves as well; -1 at the end. */
+  readonly merged: Int32Array;
+  /** Where an append went. */
+  readonly appendSector: Float64Array;
+  /** Where the data is, how much of it, and which way it goes; for an operation that is tried again. */
+  readonly isWrite: Uint8Array;
+  readonly position: Float64Array;
+  readonly dataSize: Float64Array;
+  readonly #heldByQueue: Uint32Array;
   readonly #free: Uint32Array;
   #freeCount: number;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, queueCount: number) {
     this.chain = Array.from({ length: capacity }, () => undefined);
     this.queueIndex = new Uint16Array(capacity);
     this.type = new Uint32Array(capacity);
@@ -29,12 +40,30 @@ export class DeviceRequests {
     this.status = new Uint8Array(capacity);
     this.writtenSize = new Float64Array(capacity);
     this.flushing = new Uint8Array(capacity);
+    this.isForgotten = new Uint8Array(capacity);
+    this.merged = new Int32Array(capacity);
+    this.appendSector = new Float64Array(capacity);
+    this.isWrite = new Uint8Array(capacity);
+    this.position = new Float64Array(capacity);
+    this.dataSize = new Float64Array(capacity);
+    this.#heldByQueue = new Uint32Array(queueCount);
     this.#free = Uint32Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
     this.#freeCount = capacity;
   }
 
   get heldCount(): number {
     return this.chain.length - this.#freeCount;
+  }
+
+  heldCountOf(queueIndex: number): number {
+    return this.#heldByQueue[queueIndex]!;
+  }
+
+  /** Every request of the queue; see `isForgotten`. */
+  forget(queueIndex: number): void {
+    for (let slot = 0; slot < this.chain.length; slot += 1) {
+      if (this.chain[slot] !== undefined && this.queueIndex[slot] === queueIndex) this.isForgotten[slot] = 1;
+    }
   }
 
   /** One slot a ring entry is enough: a queue has no more requests in flight than entries. */
@@ -49,11 +78,15 @@ export class DeviceRequests {
     this.status[slot] = VIRTIO_BLK_S_OK;
     this.writtenSize[slot] = 0;
     this.flushing[slot] = 0;
+    this.isForgotten[slot] = 0;
+    this.merged[slot] = -1;
+    this.#heldByQueue[queueIndex]! += 1;
     return slot;
   }
 
   give(slot: number): void {
     this.chain[slot] = undefined;
+    this.#heldByQueue[this.queueIndex[slot]!]! -= 1;
     this.#free[this.#freeCount] = slot;
     this.#freeCount += 1;
   }

@@ -3,10 +3,12 @@ import { fc } from '@fast-check/vitest';
 import { VIRTIO_CONFIG_S_NEEDS_RESET, featureBit, featureBits } from '@virtlab/abi/virtio';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
+  VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_RO,
+  VIRTIO_BLK_F_SECURE_ERASE,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_SIZE_MAX,
   VIRTIO_BLK_F_WRITE_ZEROES,
@@ -17,7 +19,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from '@virtlab/abi/virtio-blk';
-import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
+import { ALL_RING_FEATURES } from '@virtlab/virtio';
 import { createMemoryBackend } from './memory-backend.ts';
 import { createSparseBackend } from './sparse-backend.ts';
 import { createBlkDevice } from './device.ts';
@@ -165,9 +167,10 @@ describe('framing that leaves no room for header or status', () => {
 });
 
 describe('what the device offers', () => {
-  const RING = featureBits(VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
-  const BASE = featureBits(VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH) | RING;
-  const WRITABLE = featureBits(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES);
+  const BASE =
+    ALL_RING_FEATURES |
+    featureBits(VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE);
+  const WRITABLE = featureBits(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_F_SECURE_ERASE);
 
   it.each([
     ['a writable disk', {}, false, BASE | WRITABLE],
@@ -200,7 +203,7 @@ describe('what the device offers', () => {
       discard_sector_alignment: 8,
       max_write_zeroes_sectors: 8192,
       max_write_zeroes_seg: 3,
-      write_zeroes_may_unmap: 1,
+      write_zeroes_may_unmap: 0,
     });
     expect(device.queueSizesMax).toEqual([64, 64]);
   });

@@ -1,58 +1,42 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
-import { VIRTIO_ID_BLOCK, hasFeature } from '@virtlab/abi/virtio';
+import { VIRTIO_ID_BLOCK } from '@virtlab/abi/virtio';
 import {
-  VIRTIO_BLK_F_DISCARD,
-  VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_OUTHDR,
-  VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
-  VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_BLK_STATUS_SIZE,
-  VIRTIO_BLK_T_DISCARD,
-  VIRTIO_BLK_T_FLUSH,
-  VIRTIO_BLK_T_GET_ID,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
-  VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
-  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+  VIRTIO_BLK_T_ZONE_APPEND,
 } from '@virtlab/abi/virtio-blk';
 import type { BottomHalf } from '@virtlab/aio';
 import type { DeviceActivation, VirtioDevice } from '@virtlab/virtio';
 import type { DescriptorChain } from '@virtlab/vring';
-import { BACKEND_PENDING, type BlockBackend } from './backend.ts';
+import type { BlockBackend } from './backend.ts';
+import { DeviceCommands } from './device-commands.ts';
 import { type BlkDeviceOptions, type BlkDeviceProfile, resolveDeviceOptions } from './device-options.ts';
-import { RangeList } from './device-ranges.ts';
 import { DeviceRequests } from './device-requests.ts';
-import { BLK_CONFIG_SIZE, sectorFromWords } from './protocol.ts';
-
-/** Counters since creation. */
-export interface BlkDeviceStatistics {
-  readonly reads: number;
-  readonly writes: number;
-  readonly flushes: number;
-  /** Bytes of reads and writes that succeeded. */
-  readonly readSize: number;
-  readonly writtenSize: number;
-  /** Requests that ended with IOERR and with UNSUPP. */
-  readonly failures: number;
-  readonly unsupported: number;
-}
+import { type BlkCounters, type BlkDeviceStatistics, createCounters, sumOf } from './device-statistics.ts';
+import { DeviceTransfers } from './device-transfers.ts';
+import { finishAppend } from './device-zones.ts';
+import { sectorFromWords } from './protocol.ts';
 
 export interface BlkDevice extends VirtioDevice {
+  /** Over all queues. */
   readonly statistics: BlkDeviceStatistics;
+  /** By queue. */
+  readonly queueStatistics: readonly BlkDeviceStatistics[];
   /** Requests that the backend has not ended. */
   readonly inFlightCount: number;
+  /** Writes are flushed before they complete, as the driver has chosen by features or by `writeback` (§5.2.6.2). */
+  readonly isWriteThrough: boolean;
 }
-
-/** Used entries become visible at least this often within one long batch. */
-const PUBLISH_PERIOD = 16;
 
 /**
  * A virtio block device (VIRTIO §5.2) over a storage backend. Takes requests however they are cut into descriptors
- * (§2.7.4), completes them in the order in which the backend does, and calls once per batch.
+ * (§2.7.4), completes them in the order in which the backend does, and calls once per batch. All queues share the
+ * backend: a flush on any of them covers what completed on all.
  *
  * A driver that breaks the framing (no room for header or status) makes the device need a reset; one that asks for
  * what cannot be done gets a status. Nothing of a refused request is carried out.
@@ -67,71 +51,94 @@ class BackedBlkDevice implements BlkDevice {
   readonly deviceType: number = VIRTIO_ID_BLOCK;
   readonly features: FeatureBits;
   readonly queueSizesMax: readonly number[];
-  readonly configSize: number = BLK_CONFIG_SIZE;
-  readonly statistics = {
-    reads: 0,
-    writes: 0,
-    flushes: 0,
-    readSize: 0,
-    writtenSize: 0,
-    failures: 0,
-    unsupported: 0,
-  };
+  readonly configSize: number;
+  readonly queueStatistics: readonly BlkCounters[];
   readonly #backend: BlockBackend;
   readonly #profile: BlkDeviceProfile;
   readonly #requests: DeviceRequests;
-  readonly #ranges: RangeList;
+  readonly #transfers: DeviceTransfers;
+  readonly #commands: DeviceCommands;
   /** Queues with used entries that the driver has not been told of. */
   readonly #dirty: Uint8Array;
+  /** Queues that are being reset alone and wait for the backend. */
+  readonly #queueDrained: (PromiseWithResolvers<void> | undefined)[];
   #activation: DeviceActivation | undefined;
   #completeLater: BottomHalf | undefined;
   #drained: PromiseWithResolvers<void> | undefined;
   #isProcessing = false;
-  /** No FLUSH negotiated although offered: a write is stable when it completes (§5.2.6.2). */
-  #isWriteThrough = false;
-  #mayDiscard = false;
-  #mayWriteZeroes = false;
 
   constructor(backend: BlockBackend, profile: BlkDeviceProfile) {
+    const { queueSizesMax, mergeCountMax, mergeSizeMax } = profile;
     this.#backend = backend;
     this.#profile = profile;
     this.features = profile.features;
-    this.queueSizesMax = profile.queueSizesMax;
-    this.#requests = new DeviceRequests(profile.queueSizesMax.reduce((sum, size) => sum + size, 0));
-    this.#ranges = new RangeList(profile.rangeCountMax);
-    this.#dirty = new Uint8Array(profile.queueSizesMax.length);
+    this.queueSizesMax = queueSizesMax;
+    this.configSize = profile.config.size;
+    const requests = new DeviceRequests(
+      queueSizesMax.reduce((sum, size) => sum + size, 0),
+      queueSizesMax.length,
+    );
+    const counters = queueSizesMax.map(createCounters);
+    this.queueStatistics = counters;
+    this.#requests = requests;
+    this.#transfers = new DeviceTransfers({
+      backend,
+      requests,
+      counters,
+      mergeCountMax,
+      mergeSizeMax,
+      onEnd: (slot, status) => this.#operationEnded(slot, status),
+    });
+    this.#commands = new DeviceCommands(backend, profile, requests, this.#transfers, counters);
+    this.#dirty = new Uint8Array(queueSizesMax.length);
+    this.#queueDrained = queueSizesMax.map(() => undefined);
+    backend.onCapacityChange?.(() => this.#capacityChanged());
   }
 
+  get statistics(): BlkDeviceStatistics {
+    return sumOf(this.queueStatistics);
+  }
   get inFlightCount(): number {
     return this.#requests.heldCount;
   }
+  get isWriteThrough(): boolean {
+    return this.#profile.config.isWriteThrough;
+  }
 
   readConfig(offset: number, out: Uint8Array): void {
-    const bytes = this.#profile.config.subarray(offset, offset + out.length);
-    out.set(bytes);
-    out.fill(0, bytes.length);
+    this.#profile.config.read(offset, out);
+  }
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    this.#profile.config.write(offset, bytes);
+  }
+
+  /** At FEATURES_OK: what configuration space says depends on it from then on (§5.2.5.2). */
+  refuseFeatures(features: FeatureBits): string | undefined {
+    return this.#profile.config.accept(features);
   }
 
   activate(activation: DeviceActivation): void {
+    const { config } = this.#profile;
+    if (config.accepted !== activation.features) config.accept(activation.features);
     this.#activation = activation;
-    this.#isWriteThrough = !hasFeature(activation.features, VIRTIO_BLK_F_FLUSH);
-    this.#mayDiscard = hasFeature(activation.features, VIRTIO_BLK_F_DISCARD);
-    this.#mayWriteZeroes = hasFeature(activation.features, VIRTIO_BLK_F_WRITE_ZEROES);
+    this.#commands.negotiated(activation.features);
     this.#completeLater = activation.aio.createBottomHalf(() => this.#endBatch());
-    this.#backend.onComplete((token, status) => this.#operationEnded(token, status));
+    this.#backend.onComplete((token, status) => this.#transfers.ended(token, status));
   }
 
   processQueue(queueIndex: number): void {
     const activation = this.#activation;
     const queue = activation?.queues[queueIndex];
     if (activation === undefined || queue === undefined) return;
+    const { publishPeriod } = this.#profile;
     this.#isProcessing = true;
     // A driver that refills as fast as we drain must not keep the loop: the host looks again after this many.
     for (let taken = 1; taken <= queue.size; taken += 1) {
       const chain = queue.pop();
       if (chain === undefined || !this.#accept(activation, queueIndex, chain)) break;
-      if (taken % PUBLISH_PERIOD === 0) queue.publish();
+      if (taken % publishPeriod === 0) queue.publish();
     }
+    this.#transfers.submit();
     this.#isProcessing = false;
     this.#backend.submit();
     if (this.#dirty[queueIndex] === 1) {
@@ -140,17 +147,28 @@ class BackedBlkDevice implements BlkDevice {
     }
   }
 
+  resetQueue(queueIndex: number): void | Promise<void> {
+    this.#dirty[queueIndex] = 0;
+    if (this.#requests.heldCountOf(queueIndex) === 0) return undefined;
+    this.#requests.forget(queueIndex);
+    const drained = Promise.withResolvers<void>();
+    this.#queueDrained[queueIndex] = drained;
+    // What is held back would otherwise wait for a batch that never ends.
+    this.#backend.submit();
+    return drained.promise;
+  }
+
   reset(): void | Promise<void> {
     this.#activation = undefined;
     this.#completeLater?.[Symbol.dispose]();
     this.#completeLater = undefined;
     this.#dirty.fill(0);
+    this.#profile.config.reset();
     if (this.#requests.heldCount === 0) {
       this.#backend.onComplete(undefined);
       return undefined;
     }
     this.#drained = Promise.withResolvers<void>();
-    // What is held back would otherwise wait for a batch that never ends.
     this.#backend.submit();
     return this.#drained.promise;
   }
@@ -169,159 +187,27 @@ class BackedBlkDevice implements BlkDevice {
     const low = chain.readU32(VIRTIO_BLK_OUTHDR.offset.sector);
     const high = chain.readU32(VIRTIO_BLK_OUTHDR.offset.sector + 4);
     const slot = this.#requests.take(queueIndex, chain, type);
-    const status = this.#start(slot, chain, type, sectorFromWords(low, high));
+    const status = this.#commands.start(slot, chain, type, sectorFromWords(low, high));
     this.#requests.note(slot, status);
     if (this.#requests.pendingCount[slot] === 0) this.#settle(slot);
     return true;
   }
 
-  /** OK if the operations that the request needs were begun (some may be pending already), else its final status. */
-  #start(slot: number, chain: DescriptorChain, type: number, sector: number): number {
-    switch (type) {
-      case VIRTIO_BLK_T_IN:
-        return this.#startRead(slot, chain, sector);
-      case VIRTIO_BLK_T_OUT:
-        return this.#startWrite(slot, chain, sector);
-      case VIRTIO_BLK_T_FLUSH:
-        return this.#startFlush(slot, chain, sector);
-      case VIRTIO_BLK_T_GET_ID:
-        return this.#giveId(slot, chain);
-      case VIRTIO_BLK_T_DISCARD:
-      case VIRTIO_BLK_T_WRITE_ZEROES:
-        return this.#startRanges(slot, chain, type === VIRTIO_BLK_T_DISCARD);
-      case VIRTIO_BLK_T_SECURE_ERASE:
-        return this.#backend.readOnly ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_UNSUPP;
-      default:
-        return VIRTIO_BLK_S_UNSUPP;
-    }
-  }
-
-  #startRead(slot: number, chain: DescriptorChain, sector: number): number {
-    const size = chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
-    this.statistics.reads += 1;
-    if (chain.readableSize !== VIRTIO_BLK_OUTHDR.size || !this.#isInside(sector, size))
-      return VIRTIO_BLK_S_IOERR;
-    this.#requests.writtenSize[slot] = size;
-    const { segments, regions } = chain;
-    let position = sector * VIRTIO_BLK_SECTOR_SIZE;
-    let left = size;
-    for (let index = chain.readableCount; left > 0; index += 1) {
-      const count = Math.min(segments.size[index]!, left);
-      const region = regions[segments.region[index]!]!;
-      const status = this.#backend.read(region, segments.offset[index]!, count, position, slot);
-      if (status === BACKEND_PENDING) this.#requests.pendingCount[slot]! += 1;
-      else if (status !== VIRTIO_BLK_S_OK) return status;
-      position += count;
-      left -= count;
-    }
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #startWrite(slot: number, chain: DescriptorChain, sector: number): number {
-    const size = chain.readableSize - VIRTIO_BLK_OUTHDR.size;
-    this.statistics.writes += 1;
-    if (this.#backend.readOnly || chain.writableSize !== VIRTIO_BLK_STATUS_SIZE) return VIRTIO_BLK_S_IOERR;
-    if (!this.#isInside(sector, size)) return VIRTIO_BLK_S_IOERR;
-    const { segments, regions } = chain;
-    let position = sector * VIRTIO_BLK_SECTOR_SIZE;
-    let left = size;
-    let skip = VIRTIO_BLK_OUTHDR.size;
-    for (let index = 0; left > 0; index += 1) {
-      const segmentSize = segments.size[index]!;
-      if (skip >= segmentSize) {
-        skip -= segmentSize;
-        continue;
-      }
-      const count = Math.min(segmentSize - skip, left);
-      const region = regions[segments.region[index]!]!;
-      const status = this.#backend.write(region, segments.offset[index]! + skip, count, position, slot);
-      if (status === BACKEND_PENDING) this.#requests.pendingCount[slot]! += 1;
-      else if (status !== VIRTIO_BLK_S_OK) return status;
-      position += count;
-      left -= count;
-      skip = 0;
-    }
-    return VIRTIO_BLK_S_OK;
-  }
-
-  /** §5.2.6.1: a flush has sector 0 and no data. */
-  #startFlush(slot: number, chain: DescriptorChain, sector: number): number {
-    this.statistics.flushes += 1;
-    const isBare =
-      chain.readableSize === VIRTIO_BLK_OUTHDR.size && chain.writableSize === VIRTIO_BLK_STATUS_SIZE;
-    return isBare && sector === 0 ? this.#flush(slot) : VIRTIO_BLK_S_IOERR;
-  }
-
-  #flush(slot: number): number {
-    const status = this.#backend.flush(slot);
-    if (status !== BACKEND_PENDING) return status;
-    this.#requests.pendingCount[slot]! += 1;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #giveId(slot: number, chain: DescriptorChain): number {
-    const { id } = this.#profile;
-    if (chain.readableSize !== VIRTIO_BLK_OUTHDR.size) return VIRTIO_BLK_S_IOERR;
-    const size = Math.min(id.length, chain.writableSize - VIRTIO_BLK_STATUS_SIZE);
-    this.#requests.writtenSize[slot] = size;
-    return chain.write(0, id.subarray(0, size)) ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
-  }
-
-  #startRanges(slot: number, chain: DescriptorChain, isDiscard: boolean): number {
-    if (this.#backend.readOnly) return VIRTIO_BLK_S_IOERR;
-    if (isDiscard ? !this.#mayDiscard : !this.#mayWriteZeroes) return VIRTIO_BLK_S_UNSUPP;
-    if (chain.writableSize !== VIRTIO_BLK_STATUS_SIZE) return VIRTIO_BLK_S_IOERR;
-    const ranges = this.#ranges;
-    const { discardSectorsMax, writeZeroesSectorsMax } = this.#profile;
-    const refused = ranges.load(
-      chain,
-      isDiscard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
-      isDiscard ? discardSectorsMax : writeZeroesSectorsMax,
-      this.#backend.capacitySectors,
-    );
-    if (refused !== VIRTIO_BLK_S_OK) return refused;
-    for (let index = 0; index < ranges.count; index += 1) {
-      const position = ranges.sector[index]! * VIRTIO_BLK_SECTOR_SIZE;
-      const size = ranges.sectorCount[index]! * VIRTIO_BLK_SECTOR_SIZE;
-      if (size === 0) continue;
-      const unmap = (ranges.flags[index]! & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) !== 0;
-      const status = isDiscard
-        ? this.#backend.discard(position, size, slot)
-        : this.#backend.writeZeroes(position, size, unmap, slot);
-      if (status === BACKEND_PENDING) this.#requests.pendingCount[slot]! += 1;
-      else if (status !== VIRTIO_BLK_S_OK) return status;
-    }
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #isInside(sector: number, size: number): boolean {
-    if (size % VIRTIO_BLK_SECTOR_SIZE !== 0) return false;
-    return sector + size / VIRTIO_BLK_SECTOR_SIZE <= this.#backend.capacitySectors;
-  }
-
-  /** From the backend, later than the call that began the operation. */
+  /** From the backend, or from transfers that ended at once. */
   #operationEnded(slot: number, status: number): void {
     const requests = this.#requests;
     requests.note(slot, status);
     requests.pendingCount[slot]! -= 1;
-    if (requests.pendingCount[slot] !== 0) return;
-    this.#settle(slot);
-    if (this.#drained !== undefined && requests.heldCount === 0) {
-      this.#backend.onComplete(undefined);
-      this.#drained.resolve();
-      this.#drained = undefined;
-    }
+    if (requests.pendingCount[slot] === 0) this.#settle(slot);
   }
 
   /** All that the request began has ended: flush what must be stable (write-through), or finish it. */
   #settle(slot: number): void {
     const requests = this.#requests;
-    const isChange =
-      requests.type[slot] === VIRTIO_BLK_T_OUT || requests.type[slot] === VIRTIO_BLK_T_WRITE_ZEROES;
-    const isOwed = isChange && this.#isWriteThrough && requests.flushing[slot] === 0;
-    if (isOwed && requests.status[slot] === VIRTIO_BLK_S_OK && this.#activation !== undefined) {
+    const isOwed = requests.flushing[slot] === 0 && isChange(requests.type[slot]!) && this.isWriteThrough;
+    if (isOwed && requests.status[slot] === VIRTIO_BLK_S_OK && this.#isWanted(slot)) {
       requests.flushing[slot] = 1;
-      requests.note(slot, this.#flush(slot));
+      requests.note(slot, this.#commands.flush(slot));
       if (requests.pendingCount[slot] !== 0) {
         this.#endBatchLater();
         return;
@@ -330,23 +216,44 @@ class BackedBlkDevice implements BlkDevice {
     this.#finish(slot);
   }
 
+  #isWanted(slot: number): boolean {
+    return this.#activation !== undefined && this.#requests.isForgotten[slot] === 0;
+  }
+
   /** Status byte, used entry; the driver is told at the end of the batch. After a reset only the slot is given back. */
   #finish(slot: number): void {
     const requests = this.#requests;
-    const chain = requests.chain[slot]!;
     const queueIndex = requests.queueIndex[slot]!;
-    const status = requests.status[slot]!;
-    const queue = this.#activation?.queues[queueIndex];
+    const queue = this.#isWanted(slot) ? this.#activation?.queues[queueIndex] : undefined;
+    if (queue !== undefined) {
+      const chain = requests.chain[slot]!;
+      const status = requests.status[slot]!;
+      const type = requests.type[slot]!;
+      this.#count(this.queueStatistics[queueIndex]!, type, status, chain);
+      const isOk = status === VIRTIO_BLK_S_OK;
+      if (isOk && type === VIRTIO_BLK_T_ZONE_APPEND) finishAppend(chain, requests.appendSector[slot]!);
+      const dataSize = chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
+      chain.writeU8(dataSize, status);
+      // §2.7.8.2: the used length counts from the first writable byte, so it takes in the status only if no gap precedes it.
+      const writtenSize = isOk ? requests.writtenSize[slot]! : 0;
+      queue.push(chain, writtenSize === dataSize ? chain.writableSize : writtenSize);
+      this.#dirty[queueIndex] = 1;
+      this.#endBatchLater();
+    }
     requests.give(slot);
-    if (queue === undefined) return;
-    this.#count(requests.type[slot]!, status, chain);
-    const dataSize = chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
-    chain.writeU8(dataSize, status);
-    // §2.7.8.2: the used length counts from the first writable byte, so it takes in the status only if no gap precedes it.
-    const writtenSize = status === VIRTIO_BLK_S_OK ? requests.writtenSize[slot]! : 0;
-    queue.push(chain, writtenSize === dataSize ? chain.writableSize : writtenSize);
-    this.#dirty[queueIndex] = 1;
-    this.#endBatchLater();
+    this.#noteDrained(queueIndex);
+  }
+
+  #noteDrained(queueIndex: number): void {
+    const queueDrained = this.#queueDrained[queueIndex];
+    if (queueDrained !== undefined && this.#requests.heldCountOf(queueIndex) === 0) {
+      this.#queueDrained[queueIndex] = undefined;
+      queueDrained.resolve();
+    }
+    if (this.#drained === undefined || this.#requests.heldCount > 0) return;
+    this.#backend.onComplete(undefined);
+    this.#drained.resolve();
+    this.#drained = undefined;
   }
 
   /** What the backend ends in one go is one batch, as a processQueue run is. */
@@ -365,11 +272,21 @@ class BackedBlkDevice implements BlkDevice {
     }
   }
 
-  #count(type: number, status: number, chain: DescriptorChain): void {
-    const { statistics } = this;
-    if (status === VIRTIO_BLK_S_UNSUPP) statistics.unsupported += 1;
-    else if (status !== VIRTIO_BLK_S_OK) statistics.failures += 1;
-    else if (type === VIRTIO_BLK_T_IN) statistics.readSize += chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
-    else if (type === VIRTIO_BLK_T_OUT) statistics.writtenSize += chain.readableSize - VIRTIO_BLK_OUTHDR.size;
+  #capacityChanged(): void {
+    this.#profile.config.setCapacity(this.#backend.capacitySectors);
+    this.#activation?.configChanged();
   }
+
+  #count(counters: BlkCounters, type: number, status: number, chain: DescriptorChain): void {
+    if (status === VIRTIO_BLK_S_UNSUPP) counters.unsupported += 1;
+    else if (status !== VIRTIO_BLK_S_OK) counters.failures += 1;
+    else if (type === VIRTIO_BLK_T_IN) counters.readSize += chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
+    else if (type === VIRTIO_BLK_T_OUT || type === VIRTIO_BLK_T_ZONE_APPEND)
+      counters.writtenSize += chain.readableSize - VIRTIO_BLK_OUTHDR.size;
+  }
+}
+
+/** Requests whose effect must be stable in write-through mode. */
+function isChange(type: number): boolean {
+  return type === VIRTIO_BLK_T_OUT || type === VIRTIO_BLK_T_WRITE_ZEROES || type === VIRTIO_BLK_T_ZONE_APPEND;
 }

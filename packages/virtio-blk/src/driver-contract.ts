@@ -1,5 +1,9 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import type { MemoryRegion } from '@virtlab/guest-memory';
+import type { BlkLifetime } from './backend.ts';
+import type { BlkQueueStatistics } from './driver-queue.ts';
+import type { BlkZones } from './driver-zones.ts';
+import type { BlkGeometry, BlkTopology } from './disk-shape.ts';
 
 /** Counters since creation. */
 export interface BlkDriverStatistics {
@@ -42,6 +46,15 @@ export interface BlkDriver extends AsyncDisposable {
   /** Why nothing is accepted any more: device gone, broken, overdue, or driver closed. */
   readonly failure: string | undefined;
   readonly statistics: BlkDriverStatistics;
+  /** By queue. */
+  readonly queueStatistics: readonly BlkQueueStatistics[];
+  /** What the device says of itself, for whom it may concern; undefined where it does not. */
+  readonly geometry: BlkGeometry | undefined;
+  readonly topology: BlkTopology | undefined;
+  /** A write is durable when it completes (§5.2.6.2), and a flush has nothing to add; see `setWriteback`. */
+  readonly isWriteThrough: boolean;
+  /** The zones of a zoned disk; undefined for any other, and for a drive-managed one. */
+  readonly zones: BlkZones | undefined;
 
   /** Fills `target`, a whole number of sectors, which is written to until the promise settles. */
   read(sector: number, target: Uint8Array): Promise<void>;
@@ -52,6 +65,23 @@ export interface BlkDriver extends AsyncDisposable {
   discard(sector: number, count: number): Promise<void>;
   /** `unmap` (default true) allows the device to give the space back. */
   writeZeroes(sector: number, count: number, options?: { readonly unmap?: boolean }): Promise<void>;
+  /** As discard, and nothing can be recovered. On a zoned disk a range of whole zones, which are empty then. */
+  secureErase(sector: number, count: number): Promise<void>;
+  /** Wear of the storage; `UNSUPP` where the device knows nothing of it. */
+  getLifetime(): Promise<BlkLifetime>;
+  /**
+   * Switches the device's cache mode (§5.2.5, VIRTIO_BLK_F_CONFIG_WCE); resolves to the mode that it has then. Writes that
+   * were in flight may be either. Switching to writethrough does not make durable what was written before: flush first.
+   */
+  setWriteback(writeback: boolean): Promise<boolean>;
+  /** At most one handler: `capacitySectors` changed. */
+  onCapacityChange(handler: ((capacitySectors: number) => void) | undefined): void;
+  /**
+   * Resets one queue alone (§2.6.1), with `size` entries or as many as before. Requests on it end with `ECANCELED` or
+   * `COMPLETION_ECANCELED`; other queues go on. Rejects with `TransportError` `ENOTSUP` where VIRTIO_F_RING_RESET was not
+   * negotiated.
+   */
+  resetQueue(queue: number, size?: number): Promise<void>;
   /** The device's serial; at most 20 characters, up to the first NUL. What it says is not checked. */
   getId(): Promise<string>;
 
@@ -68,12 +98,17 @@ export interface BlkDriver extends AsyncDisposable {
   onCompletion(handler: ((token: number, completion: number) => void) | undefined): void;
   /**
    * Stages a request over `memory[bufferOffset, bufferOffset + size)`; the device sees it after `kick`. `token` is any
-   * integer from 0 to 2^31 - 1. Returns 0, or `ADD_FULL` (try again after a completion), `ADD_NO_ADDRESS` (likewise) or
+   * integer from 0 to 2^31 - 1. `queue` keeps the requests of one submitter in the order in which they are submitted;
+   * default the least loaded, or on a zoned disk one for each zone, since writes to a zone must arrive in order. Returns 0, or `ADD_FULL` (try again after a completion), `ADD_NO_ADDRESS` (likewise) or
    * `ADD_BROKEN` (never). Throws `RangeError` for a misuse and `BlkError` `EROFS`, `UNSUPP`.
    */
-  submitRead(sector: number, bufferOffset: number, size: number, token: number): number;
-  submitWrite(sector: number, bufferOffset: number, size: number, token: number): number;
-  submitFlush(token: number): number;
+  submitRead(sector: number, bufferOffset: number, size: number, token: number, queue?: number): number;
+  submitWrite(sector: number, bufferOffset: number, size: number, token: number, queue?: number): number;
+  submitFlush(token: number, queue?: number): number;
+  /** To the zone that starts at `sector`, at most `zones.maxAppendSectors`; see `appendSector`. */
+  submitAppend(sector: number, bufferOffset: number, size: number, token: number): number;
+  /** Where the append went whose completion is being reported, as the device says; meaningful in the handler only. */
+  readonly appendSector: number;
   /** Shows the device all that was staged, with one publication and at most one doorbell a queue. */
   kick(): void;
   /** Completes what the device has finished, for code that waits without the loop. Answers whether there was anything. */

@@ -1,14 +1,19 @@
 import {
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_STATUS_SIZE,
+  VIRTIO_BLK_APPEND_SECTOR_SIZE,
   VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_GET_LIFETIME,
   VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_ZONE_APPEND,
+  VIRTIO_BLK_T_ZONE_REPORT,
 } from '@virtlab/abi/virtio-blk';
 import type { AioContext, Timer } from '@virtlab/aio';
 import type { DriverSession } from '@virtlab/virtio';
-import { ADD_BROKEN, ADD_FULL, type BufferList, type DriverQueue, createBufferList } from '@virtlab/vring';
+import { ADD_BROKEN, ADD_FULL, type BufferList, createBufferList } from '@virtlab/vring';
+import { type BlkQueueStatistics, RequestQueue, leastLoaded } from './driver-queue.ts';
 import { DriverSlots } from './driver-slots.ts';
-import { COMPLETION_ENODEV, COMPLETION_ETIMEDOUT } from './errors.ts';
+import { COMPLETION_ECANCELED, COMPLETION_ENODEV, COMPLETION_ETIMEDOUT } from './errors.ts';
 
 export interface EngineOptions {
   readonly session: DriverSession;
@@ -19,6 +24,8 @@ export interface EngineOptions {
   readonly queueDepth: number;
   readonly segmentSizeMax: number;
   readonly requestTimeoutMs: number;
+  /** The last status that exists: those of zones only where they were negotiated. */
+  readonly statusMax: number;
   /** A request that the engine's owner submitted for itself ended. */
   readonly onInternal: (slot: number, completion: number) => void;
   /** Everything of a batch was reported, or requests were given up: there may be room. */
@@ -35,23 +42,27 @@ export interface EngineStatistics {
   shortCompletions: number;
 }
 
+/** For `queue` parameters: the engine chooses. */
+export const ANY_QUEUE = -1;
+
 /**
- * The data plane of the block driver: slots, rings, deadlines. Synchronous, allocates nothing per request.
+ * The data plane of the block driver: slots, queues, deadlines. Synchronous, allocates nothing per request.
  *
  * Requests are staged on the rings and become visible to the device with the next `kick`, one publication and at most
- * one doorbell for all of them on a queue. Several queues are filled in turn.
+ * one doorbell for all of them on a queue. A request that names no queue goes to the least loaded.
  */
 export class RequestEngine {
   readonly statistics: EngineStatistics = { requests: 0, completions: 0, failures: 0, shortCompletions: 0 };
+  /** Where the append whose completion is being reported went. */
+  appendSector = 0;
   readonly #options: EngineOptions;
-  readonly #queues: readonly DriverQueue[];
+  readonly #queues: readonly RequestQueue[];
   readonly #slots: DriverSlots;
   readonly #buffers: BufferList = createBufferList();
   readonly #timer: Timer;
-  /** Slots staged since the last kick, and queues that have any. */
+  /** Slots staged since the last kick. */
   readonly #staged: Uint32Array;
   #stagedCount = 0;
-  readonly #dirty: Uint8Array;
   #nextQueue = 0;
   #failure: string | undefined;
   #onCompletion: ((token: number, completion: number) => void) | undefined;
@@ -60,26 +71,29 @@ export class RequestEngine {
   constructor(options: EngineOptions) {
     const { session, queueCount, queueDepth } = options;
     this.#options = options;
-    this.#queues = session.queues.slice(0, queueCount);
+    this.#queues = Array.from({ length: queueCount }, (_, index) => new RequestQueue(session, index));
     this.#slots = new DriverSlots(session.link.dma, queueDepth);
     this.#staged = new Uint32Array(queueDepth);
-    this.#dirty = new Uint8Array(queueCount);
     this.#timer = options.aio.createTimer(() => this.#checkDeadlines());
     session.onBroken((reason) => this.fail(reason));
-    this.#queues.forEach((_, index) => session.onCall(index, () => this.#reap(index)));
+    for (const queue of this.#queues) session.onCall(queue.index, () => this.#reap(queue));
   }
 
   /** Why nothing is accepted any more. */
   get failure(): string | undefined {
     return this.#failure;
   }
-
   get capacity(): number {
     return this.#slots.capacity;
   }
-
   get inFlightCount(): number {
     return this.#slots.inUseCount;
+  }
+  get queueCount(): number {
+    return this.#queues.length;
+  }
+  get queueStatistics(): readonly BlkQueueStatistics[] {
+    return this.#queues.map(({ statistics }) => statistics);
   }
 
   onCompletion(handler: ((token: number, completion: number) => void) | undefined): void {
@@ -94,12 +108,13 @@ export class RequestEngine {
     size: number,
     token: number,
     isInternal: boolean,
+    queue: number,
   ): number {
     if (this.#failure !== undefined) return ADD_BROKEN;
     const slot = this.#slots.take(type, sector, token, isInternal);
     if (slot < 0) return ADD_FULL;
     const buffers = this.#buffers;
-    const isRead = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
+    const isRead = givesData(type);
     buffers.clear();
     this.#slots.addHeader(buffers, slot);
     for (let done = 0; done < size; done += this.#options.segmentSizeMax) {
@@ -107,12 +122,17 @@ export class RequestEngine {
       if (isRead) buffers.addWritable(offset + done, count);
       else buffers.addReadable(offset + done, count);
     }
-    this.#slots.addStatus(buffers, slot);
-    this.#slots.expectedSize[slot] = (isRead ? size : 0) + VIRTIO_BLK_STATUS_SIZE;
-    return this.#stage(slot);
+    const isAppend = type === VIRTIO_BLK_T_ZONE_APPEND;
+    if (isAppend) this.#slots.addAppendStatus(buffers, slot);
+    else this.#slots.addStatus(buffers, slot);
+    // A report may be shorter than its buffer.
+    const dataSize = isRead && type !== VIRTIO_BLK_T_ZONE_REPORT ? size : 0;
+    this.#slots.expectedSize[slot] =
+      dataSize + (isAppend ? VIRTIO_BLK_APPEND_SECTOR_SIZE : 0) + VIRTIO_BLK_STATUS_SIZE;
+    return this.#stage(slot, queue);
   }
 
-  /** Stages a discard or write zeroes of one range. Slot, or an `ADD_*`. */
+  /** Stages a discard, write zeroes or secure erase of one range. Slot, or an `ADD_*`. */
   submitRange(
     type: number,
     sector: number,
@@ -130,24 +150,44 @@ export class RequestEngine {
     this.#slots.addRange(buffers, slot, sector, sectorCount, flags);
     this.#slots.addStatus(buffers, slot);
     this.#slots.expectedSize[slot] = VIRTIO_BLK_STATUS_SIZE;
-    return this.#stage(slot);
+    return this.#stage(slot, ANY_QUEUE);
   }
 
   /** Shows the device what was staged. Deadlines run from here: one look at the clock for a batch. */
   kick(): void {
     if (this.#stagedCount === 0 || this.#failure !== undefined) return;
-    const { requestTimeoutMs, aio, session } = this.#options;
+    const { requestTimeoutMs, aio } = this.#options;
     const deadline = aio.now() + requestTimeoutMs;
     for (let index = 0; index < this.#stagedCount; index += 1) {
       this.#slots.deadline[this.#staged[index]!] = deadline;
     }
     this.#stagedCount = 0;
     if (!this.#timer.armed) this.#timer.arm(requestTimeoutMs);
-    for (let index = 0; index < this.#dirty.length; index += 1) {
-      if (this.#dirty[index] === 0) continue;
-      this.#dirty[index] = 0;
-      session.kick(index);
+    for (let index = 0; index < this.#queues.length; index += 1) this.#queues[index]!.kick();
+  }
+
+  /**
+   * Resets one queue alone (§2.6.1): what was on it ends with `COMPLETION_ECANCELED`, the others go on. Rejects as
+   * `DriverSession.resetQueue`.
+   */
+  async resetQueue(index: number, size: number | undefined): Promise<void> {
+    const queue = this.#queues[index];
+    if (queue === undefined) throw new RangeError(`no queue ${index}`);
+    this.kick();
+    queue.close();
+    try {
+      const fresh = await this.#options.session.resetQueue(index, {
+        ...(size === undefined ? {} : { size }),
+        onAbandoned: (slot) => this.#abandon(slot),
+      });
+      queue.reopen(fresh);
+    } catch (error) {
+      // Nothing happened if the device cannot do it; otherwise the session is broken.
+      if (this.#failure === undefined) queue.reopen(queue.ring);
+      throw error;
     }
+    this.#options.onBatchEnd();
+    this.kick();
   }
 
   /** Gives up: what is in flight ends with `COMPLETION_ENODEV`, and nothing is accepted. Idempotent. */
@@ -160,30 +200,37 @@ export class RequestEngine {
     this.#slots.release();
   }
 
-  #stage(slot: number): number {
-    const count = this.#queues.length;
-    let result = ADD_FULL;
-    for (let tries = 0; tries < count; tries += 1) {
-      const index = this.#nextQueue;
-      this.#nextQueue = index + 1 === count ? 0 : index + 1;
-      result = this.#queues[index]!.add(this.#buffers, slot);
-      if (result !== 0) continue;
-      this.#dirty[index] = 1;
-      this.#staged[this.#stagedCount] = slot;
-      this.#stagedCount += 1;
-      this.statistics.requests += 1;
-      return slot;
+  #stage(slot: number, wanted: number): number {
+    const queues = this.#queues;
+    let index = wanted === ANY_QUEUE ? leastLoaded(queues, this.#nextQueue) : wanted;
+    let result = index < 0 ? ADD_FULL : queues[index]!.add(this.#buffers, slot);
+    if (result !== 0 && wanted === ANY_QUEUE) {
+      for (let other = 0; other < queues.length && result !== 0; other += 1) {
+        if (other === index) continue;
+        const next = queues[other]!.add(this.#buffers, slot);
+        result = next === 0 ? 0 : Math.min(result, next);
+        if (next === 0) index = other;
+      }
     }
-    this.#slots.give(slot);
-    return result;
+    if (result !== 0) {
+      this.#slots.give(slot);
+      return result;
+    }
+    this.#nextQueue = index + 1 === queues.length ? 0 : index + 1;
+    this.#slots.queueIndex[slot] = index;
+    this.#staged[this.#stagedCount] = slot;
+    this.#stagedCount += 1;
+    this.statistics.requests += 1;
+    return slot;
   }
 
-  #reap(queueIndex: number): void {
-    const queue = this.#queues[queueIndex]!;
+  #reap(queue: RequestQueue): void {
+    const { ring } = queue;
+    const slots = this.#slots;
     let isBatch = false;
-    for (let slot = queue.popUsed(); slot >= 0; slot = queue.popUsed()) {
-      const completion = this.#slots.completion(slot);
-      if (completion === VIRTIO_BLK_S_OK && queue.usedSize < this.#slots.expectedSize[slot]!) {
+    for (let slot = ring.popUsed(); slot >= 0; slot = ring.popUsed()) {
+      const completion = slots.completion(slot, this.#options.statusMax);
+      if (completion === VIRTIO_BLK_S_OK && ring.usedSize < slots.expectedSize[slot]!) {
         this.statistics.shortCompletions += 1;
       }
       this.#report(slot, completion);
@@ -199,9 +246,15 @@ export class RequestEngine {
     const token = slots.token[slot]!;
     this.statistics.completions += 1;
     if (completion !== VIRTIO_BLK_S_OK) this.statistics.failures += 1;
+    this.appendSector = slots.appendSector(slot);
+    this.#queues[slots.queueIndex[slot]!]!.completed();
     slots.give(slot);
     if (slots.isInternal[slot] === 1) this.#options.onInternal(slot, completion);
     else this.#onCompletion?.(token, completion);
+  }
+
+  #abandon(slot: number): void {
+    if (this.#slots.inUse[slot] === 1) this.#report(slot, COMPLETION_ECANCELED);
   }
 
   #checkDeadlines(): void {
@@ -224,7 +277,7 @@ export class RequestEngine {
     this.#failure = reason;
     this.#timer[Symbol.dispose]();
     this.#stagedCount = 0;
-    for (const queue of this.#queues) queue.markBroken({ section: '2.1.2', message: reason });
+    for (const queue of this.#queues) queue.markBroken(reason);
     const slots = this.#slots;
     for (let slot = 0; slot < slots.capacity; slot += 1) {
       if (slots.inUse[slot] === 0) continue;
@@ -232,4 +285,14 @@ export class RequestEngine {
     }
     this.#options.onBatchEnd();
   }
+}
+
+/** Requests whose data the device writes. */
+export function givesData(type: number): boolean {
+  return (
+    type === VIRTIO_BLK_T_IN ||
+    type === VIRTIO_BLK_T_GET_ID ||
+    type === VIRTIO_BLK_T_GET_LIFETIME ||
+    type === VIRTIO_BLK_T_ZONE_REPORT
+  );
 }

@@ -270,7 +270,8 @@ describe('options', () => {
     { bounceSize: 100 },
     { bounceCount: 1.5 },
     { requestSizeMax: 1000 },
-    { wanted: 1n << 17n },
+    { wanted: 1n << 7n },
+    { ringFeatures: 1n << 9n },
   ])('RangeError for %o', async (options) => {
     const disk = scriptedDisk({}, FEATURES);
     const loops = new SimulatedLoops(1);

@@ -1,8 +1,9 @@
-import { VIRTIO_BLK_S_OK, VIRTIO_BLK_SECTOR_SIZE, VIRTIO_BLK_T_OUT } from '@virtlab/abi/virtio-blk';
+import { VIRTIO_BLK_S_OK, VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
 import type { AioContext, BottomHalf } from '@virtlab/aio';
 import type { DmaMapper } from '@virtlab/guest-memory';
 import { ADD_NO_ADDRESS } from '@virtlab/vring';
-import type { RequestEngine } from './driver-engine.ts';
+import type { RangeLimit } from './driver-config.ts';
+import { ANY_QUEUE, type RequestEngine, givesData } from './driver-engine.ts';
 import { BlkError, completionError } from './errors.ts';
 
 /** What a caller of the promise interface asked for; takes as many requests as the limits make of it. */
@@ -17,12 +18,22 @@ interface Job {
   readonly size: number;
   readonly chunkSize: number;
   readonly flags: number;
+  /** Where one request ends and the next begins, if it is not the last: a multiple of so many sectors, for ranges. */
+  readonly alignmentSectors: number;
+  /** All requests go there, so that they arrive in order; or `ANY_QUEUE`. */
+  readonly queue: number;
   /** Not yet submitted from here on. */
   next: number;
   pendingCount: number;
   error: Error | undefined;
+  /** Where an append went. */
+  appendSector: number;
   readonly promise: PromiseWithResolvers<void>;
 }
+
+/** What `enqueue` does not need to be told. */
+type JobPlan = Pick<Job, 'what' | 'type' | 'sector' | 'bytes' | 'size' | 'chunkSize'> &
+  Partial<Pick<Job, 'flags' | 'alignmentSectors' | 'queue'>>;
 
 /** One request of a job, by slot. */
 interface Chunk {
@@ -70,25 +81,64 @@ export class JobQueue {
     }));
   }
 
-  /** Sectors or an id to or from the caller's bytes, which are read or written until the promise settles. */
-  transfer(what: string, type: number, sector: number, bytes: Uint8Array): Promise<void> {
-    return this.#enqueue(what, type, sector, bytes, bytes.length, this.#options.bounceSize, 0);
+  /** Bytes of one request at most. */
+  get chunkSizeMax(): number {
+    return this.#options.bounceSize;
   }
 
-  flush(what: string, type: number): Promise<void> {
-    return this.#enqueue(what, type, 0, undefined, 0, 1, 0);
+  /**
+   * Data to or from the caller's bytes, which are read or written until the promise settles. Cut into requests on `queue` as
+   * the limits want it.
+   */
+  async transfer(
+    what: string,
+    type: number,
+    sector: number,
+    bytes: Uint8Array,
+    queue: number = ANY_QUEUE,
+  ): Promise<void> {
+    const chunkSize = this.#options.bounceSize;
+    await this.#enqueue({ what, type, sector, bytes, size: bytes.length, chunkSize, queue });
   }
 
-  /** Discard or write zeroes. */
-  ranges(
+  /** One append; the sector that it went to. */
+  async append(what: string, type: number, sector: number, bytes: Uint8Array): Promise<number> {
+    const job = await this.#enqueue({
+      what,
+      type,
+      sector,
+      bytes,
+      size: bytes.length,
+      chunkSize: bytes.length,
+    });
+    return job.appendSector;
+  }
+
+  /** A request of nothing but a header. */
+  async command(what: string, type: number, sector: number, queue: number = ANY_QUEUE): Promise<void> {
+    await this.#enqueue({ what, type, sector, bytes: undefined, size: 0, chunkSize: 1, queue });
+  }
+
+  /** Discard, write zeroes, secure erase. Requests end where the device's alignment wants it. */
+  async ranges(
     what: string,
     type: number,
     sector: number,
     count: number,
-    countMax: number,
+    { sectorsMax, alignmentSectors }: RangeLimit,
     flags: number,
   ): Promise<void> {
-    return this.#enqueue(what, type, sector, undefined, count, countMax, flags);
+    const bytes = undefined;
+    await this.#enqueue({
+      what,
+      type,
+      sector,
+      bytes,
+      size: count,
+      chunkSize: sectorsMax,
+      flags,
+      alignmentSectors,
+    });
   }
 
   /** One of the requests ended; see `EngineOptions.onInternal`. */
@@ -99,11 +149,12 @@ export class JobQueue {
     chunk.job = undefined;
     if (completion !== VIRTIO_BLK_S_OK) {
       job.error ??= completionError(job.what, completion, this.#engine.failure);
-    } else if (job.bytes !== undefined && job.type !== VIRTIO_BLK_T_OUT) {
+    } else if (job.bytes !== undefined && givesData(job.type)) {
       const { u8 } = this.#options.dma.memory;
       const from = this.#pool! + bounce * this.#options.bounceSize;
       job.bytes.set(u8.subarray(from, from + size), at);
     }
+    job.appendSector = this.#engine.appendSector;
     if (bounce !== NO_BOUNCE) this.#freeBounces.push(bounce);
     job.pendingCount -= 1;
     if (job.pendingCount === 0) this.#settleIfDone(job);
@@ -130,40 +181,31 @@ export class JobQueue {
     this.#pool = undefined;
   }
 
-  #enqueue(
-    what: string,
-    type: number,
-    sector: number,
-    bytes: Uint8Array | undefined,
-    size: number,
-    chunkSize: number,
-    flags: number,
-  ): Promise<void> {
-    const promise = Promise.withResolvers<void>();
-    if (bytes !== undefined) this.#ensurePool();
-    this.#waiting.push({
-      what,
-      type,
-      sector,
-      bytes,
-      size,
-      chunkSize,
-      flags,
+  async #enqueue(plan: JobPlan): Promise<Job> {
+    const job: Job = {
+      flags: 0,
+      alignmentSectors: 1,
+      queue: ANY_QUEUE,
+      ...plan,
       next: 0,
       pendingCount: 0,
       error: undefined,
-      promise,
-    });
+      appendSector: 0,
+      promise: Promise.withResolvers<void>(),
+    };
+    if (job.bytes !== undefined) this.#ensurePool();
+    this.#waiting.push(job);
     this.pump();
     if (this.#engine.failure === undefined) this.#kickLater.schedule();
-    return promise.promise;
+    await job.promise.promise;
+    return job;
   }
 
   /** True when all of the job is submitted, or it failed and need not be. */
   #submitChunks(job: Job): boolean {
     do {
       if (job.error !== undefined) return true;
-      const size = Math.min(job.size - job.next, job.chunkSize);
+      const size = chunkSizeOf(job);
       const bounce = job.bytes === undefined ? NO_BOUNCE : this.#freeBounces.pop();
       if (bounce === undefined) return false;
       const slot = this.#submitChunk(job, size, bounce);
@@ -186,16 +228,16 @@ export class JobQueue {
 
   #submitChunk(job: Job, size: number, bounce: number): number {
     const engine = this.#engine;
-    const { bytes, type, next } = job;
+    const { bytes, type, next, queue } = job;
     if (bytes === undefined) {
-      if (job.size === 0) return engine.submit(type, 0, 0, 0, 0, true);
+      if (job.size === 0) return engine.submit(type, job.sector, 0, 0, 0, true, queue);
       return engine.submitRange(type, job.sector + next, size, job.flags, 0, true);
     }
     const offset = this.#pool! + bounce * this.#options.bounceSize;
-    if (type === VIRTIO_BLK_T_OUT) {
+    if (!givesData(type)) {
       this.#options.dma.memory.u8.set(bytes.subarray(next, next + size), offset);
     }
-    return engine.submit(type, job.sector + next / VIRTIO_BLK_SECTOR_SIZE, offset, size, 0, true);
+    return engine.submit(type, job.sector + next / VIRTIO_BLK_SECTOR_SIZE, offset, size, 0, true, queue);
   }
 
   #settleIfDone(job: Job): void {
@@ -209,6 +251,14 @@ export class JobQueue {
     this.#pool = dma.allocate(bounceSize * bounceCount);
     for (let bounce = bounceCount - 1; bounce >= 0; bounce -= 1) this.#freeBounces.push(bounce);
   }
+}
+
+/** Of a range that needs several requests, all but the last end at a multiple of the alignment, if they can. */
+function chunkSizeOf({ size, next, chunkSize, sector, alignmentSectors }: Job): number {
+  const left = size - next;
+  if (left <= chunkSize) return left;
+  const over = (sector + next + chunkSize) % alignmentSectors;
+  return over < chunkSize ? chunkSize - over : chunkSize;
 }
 
 function refused(what: string, result: number, failure: string | undefined): BlkError {

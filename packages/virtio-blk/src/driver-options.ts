@@ -2,24 +2,31 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import { featureBits, hasFeature } from '@virtlab/abi/virtio';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
+  VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_GEOMETRY,
+  VIRTIO_BLK_F_LIFETIME,
   VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_RO,
+  VIRTIO_BLK_F_SECURE_ERASE,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_SIZE_MAX,
+  VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
+  VIRTIO_BLK_F_ZONED,
   VIRTIO_BLK_SECTOR_SIZE,
 } from '@virtlab/abi/virtio-blk';
-import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
+import { VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import type { AioContext } from '@virtlab/aio';
+import { ALL_RING_FEATURES, RING_FEATURES } from '@virtlab/virtio';
 import type { DiskProfile } from './driver-config.ts';
 import { BlkError } from './errors.ts';
 
 export interface BlkDriverOptions {
   /** The loop that completions run in and whose clock deadlines follow. */
   readonly aio: AioContext;
-  /** Queues to use, if the device has as many; requests are spread over them. Default 1. */
+  /** Queues to use, if the device has as many; each request goes to the least loaded. Default 1. */
   readonly queueCount?: number;
   /** Entries of each queue at most. A power of two. Default 256. */
   readonly queueSize?: number;
@@ -34,23 +41,31 @@ export interface BlkDriverOptions {
   readonly bounceCount?: number;
   /** Leaves out offered features; `BLK_DRIVER_FEATURES` is the default and the most. */
   readonly wanted?: FeatureBits;
+  /** Which of `ALL_RING_FEATURES` to accept. Default those of `wanted`. */
+  readonly ringFeatures?: FeatureBits;
   /** Take part in the loop's adaptive polling. Default true. */
   readonly polling?: boolean;
 }
 
 /** What the driver can make use of. */
-export const BLK_DRIVER_FEATURES: FeatureBits = featureBits(
-  VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_BLK_F_SIZE_MAX,
-  VIRTIO_BLK_F_SEG_MAX,
-  VIRTIO_BLK_F_RO,
-  VIRTIO_BLK_F_BLK_SIZE,
-  VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_MQ,
-  VIRTIO_BLK_F_DISCARD,
-  VIRTIO_BLK_F_WRITE_ZEROES,
-);
+export const BLK_DRIVER_FEATURES: FeatureBits =
+  RING_FEATURES |
+  featureBits(
+    VIRTIO_BLK_F_SIZE_MAX,
+    VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_GEOMETRY,
+    VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_BLK_SIZE,
+    VIRTIO_BLK_F_FLUSH,
+    VIRTIO_BLK_F_TOPOLOGY,
+    VIRTIO_BLK_F_CONFIG_WCE,
+    VIRTIO_BLK_F_MQ,
+    VIRTIO_BLK_F_DISCARD,
+    VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_LIFETIME,
+    VIRTIO_BLK_F_SECURE_ERASE,
+    VIRTIO_BLK_F_ZONED,
+  );
 
 export interface ResolvedDriverOptions {
   readonly aio: AioContext;
@@ -70,8 +85,12 @@ export function resolveDriverOptions(options: BlkDriverOptions): ResolvedDriverO
   const { timeoutMs = 30_000, wanted = BLK_DRIVER_FEATURES } = options;
   if (!(timeoutMs > 0 && Number.isFinite(timeoutMs)))
     throw new RangeError(`timeoutMs ${timeoutMs} is not positive`);
-  if ((wanted & ~BLK_DRIVER_FEATURES) !== 0n) {
+  if ((wanted & ~(BLK_DRIVER_FEATURES | ALL_RING_FEATURES)) !== 0n) {
     throw new RangeError(`wanted 0x${wanted.toString(16)} has features that the driver does not know`);
+  }
+  const ringFeatures = options.ringFeatures ?? wanted & ALL_RING_FEATURES;
+  if ((ringFeatures & ~ALL_RING_FEATURES) !== 0n) {
+    throw new RangeError(`ringFeatures 0x${ringFeatures.toString(16)} has features that are not the ring's`);
   }
   const { queueDepth } = options;
   return {
@@ -83,7 +102,7 @@ export function resolveDriverOptions(options: BlkDriverOptions): ResolvedDriverO
     requestSizeMax: sectors('requestSizeMax', options.requestSizeMax ?? 1024 * 1024),
     bounceSize: sectors('bounceSize', options.bounceSize ?? 64 * 1024),
     bounceCount: positive('bounceCount', options.bounceCount ?? 16),
-    wanted,
+    wanted: (wanted & ~ALL_RING_FEATURES) | ringFeatures,
     polling: options.polling ?? true,
   };
 }

@@ -1,18 +1,20 @@
 import {
+  VIRTIO_BLK_APPEND_SECTOR_SIZE,
   VIRTIO_BLK_DISCARD_WRITE_ZEROES,
   VIRTIO_BLK_OUTHDR,
-  VIRTIO_BLK_S_UNSUPP,
   VIRTIO_BLK_STATUS_SIZE,
 } from '@virtlab/abi/virtio-blk';
 import type { CoherentBuffer, DmaMapper } from '@virtlab/guest-memory';
 import type { BufferList } from '@virtlab/vring';
 import { COMPLETION_EPROTO } from './errors.ts';
-import { writeHeader, writeRange } from './protocol.ts';
+import { sectorFromWords, writeHeader, writeRange } from './protocol.ts';
 
-/** Header, range, status: one cache line a request, so that neighbours do not share what the device writes. */
+/** Header, range, append sector, status: one cache line a request, so that neighbours do not share what the device writes. */
 const SLOT_SIZE = 64;
 const RANGE_AT = VIRTIO_BLK_OUTHDR.size;
-const STATUS_AT = RANGE_AT + VIRTIO_BLK_DISCARD_WRITE_ZEROES.size;
+const APPEND_AT = RANGE_AT + VIRTIO_BLK_DISCARD_WRITE_ZEROES.size;
+/** Right behind the append sector, so that both are one buffer. */
+const STATUS_AT = APPEND_AT + VIRTIO_BLK_APPEND_SECTOR_SIZE;
 /** No device answers this; it is still there when the device forgot the status. */
 const STATUS_UNSET = 0xff;
 
@@ -30,6 +32,7 @@ export class DriverSlots {
   /** Bytes that a successful request has written, status included. */
   readonly expectedSize: Float64Array;
   readonly inUse: Uint8Array;
+  readonly queueIndex: Uint16Array;
   readonly #dma: DmaMapper;
   readonly #buffer: CoherentBuffer;
   /** Device addresses of each slot's line; a line never crosses 2^32 since lines are aligned. */
@@ -47,6 +50,7 @@ export class DriverSlots {
     this.deadline = new Float64Array(capacity);
     this.expectedSize = new Float64Array(capacity);
     this.inUse = new Uint8Array(capacity);
+    this.queueIndex = new Uint16Array(capacity);
     this.#addressLow = new Uint32Array(capacity);
     this.#addressHigh = new Uint32Array(capacity);
     this.#free = Uint32Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
@@ -105,10 +109,24 @@ export class DriverSlots {
     buffers.addCoherentWritable(low, this.#addressHigh[slot]!, VIRTIO_BLK_STATUS_SIZE);
   }
 
-  /** What the device left: OK, IOERR or UNSUPP, or `COMPLETION_EPROTO`. Reads the byte once. */
-  completion(slot: number): number {
+  /** The status byte and, before it, where the data went. */
+  addAppendStatus(buffers: BufferList, slot: number): void {
+    const low = this.#addressLow[slot]! + APPEND_AT;
+    const size = VIRTIO_BLK_APPEND_SECTOR_SIZE + VIRTIO_BLK_STATUS_SIZE;
+    buffers.addCoherentWritable(low, this.#addressHigh[slot]!, size);
+  }
+
+  /** What the device left, `statusMax` being the last that exists for it; or `COMPLETION_EPROTO`. Reads the byte once. */
+  completion(slot: number, statusMax: number): number {
     const status = this.#dma.memory.u8[this.#buffer.offset + slot * SLOT_SIZE + STATUS_AT]!;
-    return status <= VIRTIO_BLK_S_UNSUPP ? status : COMPLETION_EPROTO;
+    return status <= statusMax ? status : COMPLETION_EPROTO;
+  }
+
+  /** Reads it once; `Infinity` when it is beyond every disk. */
+  appendSector(slot: number): number {
+    const at = (this.#buffer.offset + slot * SLOT_SIZE + APPEND_AT) / 4;
+    const { u32 } = this.#dma.memory;
+    return sectorFromWords(u32[at]!, u32[at + 1]!);
   }
 
   /** Only after the device was reset. */

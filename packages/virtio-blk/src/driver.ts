@@ -1,23 +1,39 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_ID_BLOCK, hasFeature } from '@virtlab/abi/virtio';
 import {
+  VIRTIO_BLK_CONFIG,
+  VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_LIFETIME,
+  VIRTIO_BLK_F_ZONED,
   VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_LIFETIME,
+  VIRTIO_BLK_LIFETIME_EST_EXCEEDED,
+  VIRTIO_BLK_PRE_EOL_INFO_URGENT,
+  VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE,
   VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_GET_LIFETIME,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_T_ZONE_APPEND,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '@virtlab/abi/virtio-blk';
 import type { MemoryRegion } from '@virtlab/guest-memory';
 import { type DriverLink, type DriverSession, initializeDevice } from '@virtlab/virtio';
+import type { BlkLifetime } from './backend.ts';
+import type { BlkGeometry, BlkTopology } from './disk-shape.ts';
 import type { BlkDriver, BlkDriverStatistics } from './driver-contract.ts';
-import { type DiskProfile, parseDiskProfile } from './driver-config.ts';
-import { RequestEngine } from './driver-engine.ts';
+import { type DiskProfile, type RangeLimit, parseDiskProfile } from './driver-config.ts';
+import { ANY_QUEUE, RequestEngine } from './driver-engine.ts';
 import { JobQueue } from './driver-jobs.ts';
+import type { BlkQueueStatistics } from './driver-queue.ts';
+import { type BlkZones, DriverZones } from './driver-zones.ts';
 import {
   BUFFER_COUNT_MAX,
   type BlkDriverOptions,
@@ -62,13 +78,17 @@ class SessionBlkDriver implements BlkDriver {
   readonly blockSize: number;
   readonly features: FeatureBits;
   readonly memory: MemoryRegion;
+  readonly zones: BlkZones | undefined;
   readonly #session: DriverSession;
-  readonly #profile: DiskProfile;
+  /** As the configuration says now. */
+  #profile: DiskProfile;
   readonly #limits: TransferLimits;
   readonly #engine: RequestEngine;
   readonly #jobs: JobQueue;
   readonly #buffers = new Map<number, number>();
-  #capacitySectors: number;
+  #onCapacityChange: ((capacitySectors: number) => void) | undefined;
+  #isReadingConfig = false;
+  #isConfigStale = false;
   #closing: Promise<void> | undefined;
 
   constructor(session: DriverSession, profile: DiskProfile, options: ResolvedDriverOptions) {
@@ -87,21 +107,47 @@ class SessionBlkDriver implements BlkDriver {
       queueDepth: Math.min(options.queueDepth ?? entryCount, entryCount),
       segmentSizeMax: this.#limits.segmentSizeMax,
       requestTimeoutMs: options.timeoutMs,
+      statusMax: hasFeature(session.features, VIRTIO_BLK_F_ZONED)
+        ? VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE
+        : VIRTIO_BLK_S_UNSUPP,
       onInternal: (slot, completion) => this.#jobs.ended(slot, completion),
       onBatchEnd: () => this.#jobs.pump(),
     });
     const bounceSize = Math.min(options.bounceSize, this.#limits.transferSizeMax);
     this.#jobs = new JobQueue(this.#engine, { dma, aio, bounceSize, bounceCount });
-    this.#capacitySectors = profile.capacitySectors;
+    this.zones =
+      profile.zoned &&
+      new DriverZones({
+        profile: profile.zoned,
+        jobs: this.#jobs,
+        capacitySectors: () => this.capacitySectors,
+        requireWritable: (what) => this.#requireWritable(what),
+        transferSizeMax: this.#limits.transferSizeMax,
+      });
     this.readOnly = profile.readOnly;
     this.blockSize = profile.blockSize;
     this.features = session.features;
     this.memory = dma.memory;
-    session.onConfigChange(() => void this.#readCapacity());
+    session.onConfigChange(() => void this.#followConfig());
   }
 
   get capacitySectors(): number {
-    return this.#capacitySectors;
+    return this.#profile.capacitySectors;
+  }
+  get geometry(): BlkGeometry | undefined {
+    return this.#profile.geometry;
+  }
+  get topology(): BlkTopology | undefined {
+    return this.#profile.topology;
+  }
+  get isWriteThrough(): boolean {
+    return this.#profile.isWriteThrough;
+  }
+  get queueStatistics(): readonly BlkQueueStatistics[] {
+    return this.#engine.queueStatistics;
+  }
+  get appendSector(): number {
+    return this.#engine.appendSector;
   }
   get transferSizeMax(): number {
     return this.#limits.transferSizeMax;
@@ -137,15 +183,17 @@ class SessionBlkDriver implements BlkDriver {
     const what = `write of ${source.length} bytes at sector ${sector}`;
     this.#requireWritable(what);
     this.#requireInside(what, sector, requireSectors(source.length));
-    if (source.length > 0) await this.#jobs.transfer(what, VIRTIO_BLK_T_OUT, sector, source);
+    if (source.length === 0) return;
+    await this.#jobs.transfer(what, VIRTIO_BLK_T_OUT, sector, source, this.#queueFor(sector));
   }
 
   async flush(): Promise<void> {
-    if (hasFeature(this.features, VIRTIO_BLK_F_FLUSH)) await this.#jobs.flush('flush', VIRTIO_BLK_T_FLUSH);
+    if (hasFeature(this.features, VIRTIO_BLK_F_FLUSH))
+      await this.#jobs.command('flush', VIRTIO_BLK_T_FLUSH, 0);
   }
 
   async discard(sector: number, count: number): Promise<void> {
-    await this.#ranges('discard', VIRTIO_BLK_T_DISCARD, sector, count, this.#profile.discardSectorsMax, 0);
+    await this.#ranges('discard', VIRTIO_BLK_T_DISCARD, sector, count, this.#profile.discard, 0);
   }
 
   async writeZeroes(
@@ -154,15 +202,47 @@ class SessionBlkDriver implements BlkDriver {
     { unmap = true }: { readonly unmap?: boolean } = {},
   ): Promise<void> {
     const flags = unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-    const { writeZeroesSectorsMax } = this.#profile;
-    await this.#ranges(
-      'write zeroes',
-      VIRTIO_BLK_T_WRITE_ZEROES,
-      sector,
-      count,
-      writeZeroesSectorsMax,
-      flags,
-    );
+    const { writeZeroes } = this.#profile;
+    await this.#ranges('write zeroes', VIRTIO_BLK_T_WRITE_ZEROES, sector, count, writeZeroes, flags);
+  }
+
+  async secureErase(sector: number, count: number): Promise<void> {
+    const { secureErase } = this.#profile;
+    await this.#ranges('secure erase', VIRTIO_BLK_T_SECURE_ERASE, sector, count, secureErase, 0);
+  }
+
+  async getLifetime(): Promise<BlkLifetime> {
+    if (!hasFeature(this.features, VIRTIO_BLK_F_LIFETIME)) {
+      throw new BlkError('UNSUPP', 'get lifetime: the device does not offer it');
+    }
+    const bytes = new Uint8Array(VIRTIO_BLK_LIFETIME.size);
+    await this.#jobs.transfer('get lifetime', VIRTIO_BLK_T_GET_LIFETIME, 0, bytes);
+    const lifetime = VIRTIO_BLK_LIFETIME.read(new DataView(bytes.buffer), 0);
+    const { pre_eol_info: preEolInfo } = lifetime;
+    const { device_lifetime_est_typ_a: typeA, device_lifetime_est_typ_b: typeB } = lifetime;
+    const isReserved = Math.max(typeA, typeB) > VIRTIO_BLK_LIFETIME_EST_EXCEEDED;
+    if (isReserved || preEolInfo > VIRTIO_BLK_PRE_EOL_INFO_URGENT) {
+      throw new BlkError('EPROTO', `get lifetime: reserved values ${preEolInfo}, ${typeA}, ${typeB}`);
+    }
+    return { preEolInfo, typeA, typeB };
+  }
+
+  async setWriteback(writeback: boolean): Promise<boolean> {
+    if (!hasFeature(this.features, VIRTIO_BLK_F_CONFIG_WCE)) {
+      throw new BlkError('UNSUPP', 'cache mode: the device cannot switch it');
+    }
+    const { offset } = VIRTIO_BLK_CONFIG;
+    await this.#session.writeConfig(offset.writeback, Uint8Array.of(writeback ? 1 : 0));
+    await this.#readConfig();
+    return !this.isWriteThrough;
+  }
+
+  onCapacityChange(handler: ((capacitySectors: number) => void) | undefined): void {
+    this.#onCapacityChange = handler;
+  }
+
+  async resetQueue(queue: number, size?: number): Promise<void> {
+    await this.#engine.resetQueue(queue, size);
   }
 
   async getId(): Promise<string> {
@@ -190,22 +270,51 @@ class SessionBlkDriver implements BlkDriver {
     this.#engine.onCompletion(handler);
   }
 
-  submitRead(sector: number, bufferOffset: number, size: number, token: number): number {
-    this.#checkTransfer(sector, bufferOffset, size, token);
-    return Math.min(this.#engine.submit(VIRTIO_BLK_T_IN, sector, bufferOffset, size, token, false), 0);
+  submitRead(
+    sector: number,
+    bufferOffset: number,
+    size: number,
+    token: number,
+    queue: number = ANY_QUEUE,
+  ): number {
+    this.#checkTransfer(sector, bufferOffset, size, token, queue);
+    return Math.min(this.#engine.submit(VIRTIO_BLK_T_IN, sector, bufferOffset, size, token, false, queue), 0);
   }
 
-  submitWrite(sector: number, bufferOffset: number, size: number, token: number): number {
+  submitWrite(
+    sector: number,
+    bufferOffset: number,
+    size: number,
+    token: number,
+    queue: number = this.#queueFor(sector),
+  ): number {
     if (this.readOnly) this.#requireWritable('write');
-    this.#checkTransfer(sector, bufferOffset, size, token);
-    return Math.min(this.#engine.submit(VIRTIO_BLK_T_OUT, sector, bufferOffset, size, token, false), 0);
+    this.#checkTransfer(sector, bufferOffset, size, token, queue);
+    return Math.min(
+      this.#engine.submit(VIRTIO_BLK_T_OUT, sector, bufferOffset, size, token, false, queue),
+      0,
+    );
   }
 
-  submitFlush(token: number): number {
+  submitAppend(sector: number, bufferOffset: number, size: number, token: number): number {
+    if (this.readOnly) this.#requireWritable('append');
+    const { zones } = this;
+    if (zones === undefined || zones.maxAppendSectors === 0)
+      throw new BlkError('UNSUPP', 'the disk has no appends');
+    this.#checkTransfer(sector, bufferOffset, size, token, ANY_QUEUE);
+    if (size > zones.maxAppendSectors * VIRTIO_BLK_SECTOR_SIZE || size % zones.writeGranularity !== 0) {
+      throw new RangeError(`size ${size} is not what the disk takes in one append`);
+    }
+    const type = VIRTIO_BLK_T_ZONE_APPEND;
+    return Math.min(this.#engine.submit(type, sector, bufferOffset, size, token, false, ANY_QUEUE), 0);
+  }
+
+  submitFlush(token: number, queue: number = ANY_QUEUE): number {
     if (!hasFeature(this.features, VIRTIO_BLK_F_FLUSH))
       throw new BlkError('UNSUPP', 'the device has no flush');
     requireToken(token);
-    return Math.min(this.#engine.submit(VIRTIO_BLK_T_FLUSH, 0, 0, 0, token, false), 0);
+    this.#requireQueue(queue);
+    return Math.min(this.#engine.submit(VIRTIO_BLK_T_FLUSH, 0, 0, 0, token, false, queue), 0);
   }
 
   kick(): void {
@@ -239,14 +348,26 @@ class SessionBlkDriver implements BlkDriver {
     type: number,
     sector: number,
     count: number,
-    countMax: number,
+    limit: RangeLimit,
     flags: number,
   ): Promise<void> {
     const what = `${name} of ${count} sectors at sector ${sector}`;
     this.#requireWritable(what);
-    if (countMax === 0) throw new BlkError('UNSUPP', `${what}: the device does not offer it`);
+    if (limit.sectorsMax === 0) throw new BlkError('UNSUPP', `${what}: the device does not offer it`);
     this.#requireInside(what, sector, count);
-    if (count > 0) await this.#jobs.ranges(what, type, sector, count, countMax, flags);
+    if (count > 0) await this.#jobs.ranges(what, type, sector, count, limit, flags);
+  }
+
+  /** Writes to a sequential zone must arrive in order (§5.2.6), which queues promise only each by itself. */
+  #queueFor(sector: number): number {
+    if (this.zones === undefined) return ANY_QUEUE;
+    return Math.floor(sector / this.zones.zoneSectors) % this.#engine.queueCount;
+  }
+
+  #requireQueue(queue: number): void {
+    if (queue === ANY_QUEUE || (queue >= 0 && queue < this.#engine.queueCount && Number.isInteger(queue)))
+      return;
+    throw new RangeError(`queue ${queue} is not one of the ${this.#engine.queueCount} in use`);
   }
 
   #requireWritable(what: string): void {
@@ -255,23 +376,24 @@ class SessionBlkDriver implements BlkDriver {
 
   #requireInside(what: string, sector: number, count: number): void {
     if (!this.#isInside(sector, count)) {
-      throw new BlkError('ERANGE', `${what} is not inside the disk's ${this.#capacitySectors} sectors`);
+      throw new BlkError('ERANGE', `${what} is not inside the disk's ${this.capacitySectors} sectors`);
     }
   }
 
   #isInside(sector: number, count: number): boolean {
     if (!Number.isInteger(sector) || !Number.isInteger(count) || sector < 0 || count < 0) return false;
-    return sector + count <= this.#capacitySectors;
+    return sector + count <= this.capacitySectors;
   }
 
-  #checkTransfer(sector: number, bufferOffset: number, size: number, token: number): void {
+  #checkTransfer(sector: number, bufferOffset: number, size: number, token: number, queue: number): void {
     requireToken(token);
+    this.#requireQueue(queue);
     if (size === 0 || size > this.#limits.transferSizeMax) {
       throw new RangeError(`size ${size} is not from 1 to ${this.#limits.transferSizeMax} bytes`);
     }
     if (!this.#isInside(sector, requireSectors(size))) {
       throw new RangeError(
-        `sector ${sector} and size ${size} are not inside ${this.#capacitySectors} sectors`,
+        `sector ${sector} and size ${size} are not inside ${this.capacitySectors} sectors`,
       );
     }
     if (!(bufferOffset >= 0 && bufferOffset + size <= this.memory.size)) {
@@ -279,15 +401,26 @@ class SessionBlkDriver implements BlkDriver {
     }
   }
 
-  /** A device may grow or shrink (§5.2.5.2); what it says is checked as at the start, nonsense is ignored. */
-  async #readCapacity(): Promise<void> {
-    try {
-      const config = await this.#session.readConfig(0, configSizeFor(this.features));
-      const { queueCount } = this.#session.link.transport;
-      this.#capacitySectors = parseDiskProfile(config, this.features, queueCount).capacitySectors;
-    } catch {
-      // The session reports a device that cannot be read; a capacity that makes no sense leaves the old one standing.
+  /** A device may grow or shrink (§5.2.6.1); changes while it is being read are read once more. */
+  async #followConfig(): Promise<void> {
+    this.#isConfigStale = true;
+    if (this.#isReadingConfig) return;
+    this.#isReadingConfig = true;
+    while (this.#isConfigStale) {
+      this.#isConfigStale = false;
+      await this.#readConfig().catch(() => {
+        // The session reports a device that cannot be read; what makes no sense leaves the old profile standing.
+      });
     }
+    this.#isReadingConfig = false;
+  }
+
+  /** What the device says is checked as at the start. */
+  async #readConfig(): Promise<void> {
+    const before = this.capacitySectors;
+    const config = await this.#session.readConfig(0, configSizeFor(this.features));
+    this.#profile = parseDiskProfile(config, this.features, this.#session.link.transport.queueCount);
+    if (this.capacitySectors !== before) this.#onCapacityChange?.(this.capacitySectors);
   }
 }
 

@@ -23,6 +23,7 @@ class MemoryBackend implements BlockBackend {
   readonly capacitySectors: number;
   readonly readOnly: boolean;
   readonly blockSize: number;
+  readonly mayUnmap = false;
   readonly #bytes: Uint8Array;
 
   constructor({ contents, readOnly = false, blockSize = VIRTIO_BLK_SECTOR_SIZE }: MemoryBackendOptions) {
@@ -63,6 +64,11 @@ class MemoryBackend implements BlockBackend {
     if (this.readOnly) return VIRTIO_BLK_S_IOERR;
     this.#bytes.fill(0, position, position + size);
     return VIRTIO_BLK_S_OK;
+  }
+
+  /** No copy remains anywhere. */
+  secureErase(position: number, size: number): number {
+    return this.writeZeroes(position, size);
   }
 
   submit(): void {

@@ -21,6 +21,7 @@ export function createNullBackend(options: NullBackendOptions): BlockBackend {
   return {
     capacitySectors,
     readOnly,
+    mayUnmap: false,
     blockSize: requireBlockSize(options.blockSize ?? VIRTIO_BLK_SECTOR_SIZE, VIRTIO_BLK_SECTOR_SIZE),
     onComplete(_completion: BackendCompletion | undefined): void {},
     read(region: MemoryRegion, offset: number, size: number): number {

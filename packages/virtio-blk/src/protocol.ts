@@ -6,15 +6,24 @@ import {
   VIRTIO_BLK_CONFIG,
   VIRTIO_BLK_DISCARD_WRITE_ZEROES,
   VIRTIO_BLK_F_BLK_SIZE,
+  VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
+  VIRTIO_BLK_F_GEOMETRY,
   VIRTIO_BLK_F_MQ,
+  VIRTIO_BLK_F_SECURE_ERASE,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_SIZE_MAX,
+  VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
+  VIRTIO_BLK_F_ZONED,
   VIRTIO_BLK_OUTHDR,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE,
+  VIRTIO_BLK_S_ZONE_INVALID_CMD,
+  VIRTIO_BLK_S_ZONE_OPEN_RESOURCE,
+  VIRTIO_BLK_S_ZONE_UNALIGNED_WP,
   VIRTIO_BLK_SECTOR_SIZE,
 } from '@virtlab/abi/virtio-blk';
 
@@ -22,6 +31,8 @@ export type BlkConfig = RecordOf<typeof VIRTIO_BLK_CONFIG>;
 
 /** Configuration space of VIRTIO 1.2: all fields before the zoned ones, which came with 1.3. */
 export const BLK_CONFIG_SIZE: number = VIRTIO_BLK_CONFIG.offset.zone_sectors;
+/** Configuration space of a zoned disk. */
+export const ZONED_CONFIG_SIZE: number = VIRTIO_BLK_CONFIG.size;
 
 /** A byte position must be an exact integer in a double, so no sector at or beyond this one exists for us. */
 export const SECTOR_COUNT_MAX: number = 2 ** 53 / VIRTIO_BLK_SECTOR_SIZE;
@@ -67,10 +78,10 @@ export function writeRange(
 const NO_CONFIG: BlkConfig = VIRTIO_BLK_CONFIG.read(new DataView(new ArrayBuffer(VIRTIO_BLK_CONFIG.size)), 0);
 
 /** Configuration space as bytes; fields that are not given are zero, as §5.2.4 wants for features not offered. */
-export function encodeConfig(fields: Partial<BlkConfig>): Uint8Array {
+export function encodeConfig(fields: Partial<BlkConfig>, size: number = BLK_CONFIG_SIZE): Uint8Array {
   const bytes = new Uint8Array(VIRTIO_BLK_CONFIG.size);
   VIRTIO_BLK_CONFIG.write(new DataView(bytes.buffer), 0, { ...NO_CONFIG, ...fields });
-  return bytes.slice(0, BLK_CONFIG_SIZE);
+  return bytes.slice(0, size);
 }
 
 /** The fields in a prefix of configuration space; those beyond it are zero. */
@@ -86,10 +97,15 @@ export function configSizeFor(features: FeatureBits): number {
   const last: readonly (readonly [number, keyof typeof offset])[] = [
     [VIRTIO_BLK_F_SIZE_MAX, 'size_max'],
     [VIRTIO_BLK_F_SEG_MAX, 'seg_max'],
+    [VIRTIO_BLK_F_GEOMETRY, 'sectors'],
     [VIRTIO_BLK_F_BLK_SIZE, 'blk_size'],
+    [VIRTIO_BLK_F_TOPOLOGY, 'opt_io_size'],
+    [VIRTIO_BLK_F_CONFIG_WCE, 'writeback'],
     [VIRTIO_BLK_F_MQ, 'num_queues'],
     [VIRTIO_BLK_F_DISCARD, 'discard_sector_alignment'],
     [VIRTIO_BLK_F_WRITE_ZEROES, 'write_zeroes_may_unmap'],
+    [VIRTIO_BLK_F_SECURE_ERASE, 'secure_erase_sector_alignment'],
+    [VIRTIO_BLK_F_ZONED, 'model'],
   ];
   return last.reduce(
     (size, [feature, field]) => (hasFeature(features, feature) ? offset[field] + width[field] : size),
@@ -97,10 +113,17 @@ export function configSizeFor(features: FeatureBits): number {
   );
 }
 
+const STATUS_NAMES: ReadonlyMap<number, string> = new Map([
+  [VIRTIO_BLK_S_OK, 'VIRTIO_BLK_S_OK'],
+  [VIRTIO_BLK_S_IOERR, 'VIRTIO_BLK_S_IOERR'],
+  [VIRTIO_BLK_S_UNSUPP, 'VIRTIO_BLK_S_UNSUPP'],
+  [VIRTIO_BLK_S_ZONE_INVALID_CMD, 'VIRTIO_BLK_S_ZONE_INVALID_CMD'],
+  [VIRTIO_BLK_S_ZONE_UNALIGNED_WP, 'VIRTIO_BLK_S_ZONE_UNALIGNED_WP'],
+  [VIRTIO_BLK_S_ZONE_OPEN_RESOURCE, 'VIRTIO_BLK_S_ZONE_OPEN_RESOURCE'],
+  [VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE, 'VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE'],
+]);
+
 /** A status byte for people. */
 export function statusName(status: number): string {
-  if (status === VIRTIO_BLK_S_OK) return 'VIRTIO_BLK_S_OK';
-  if (status === VIRTIO_BLK_S_IOERR) return 'VIRTIO_BLK_S_IOERR';
-  if (status === VIRTIO_BLK_S_UNSUPP) return 'VIRTIO_BLK_S_UNSUPP';
-  return `status ${status}`;
+  return STATUS_NAMES.get(status) ?? `status ${status}`;
 }

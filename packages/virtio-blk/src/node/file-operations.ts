@@ -1,4 +1,4 @@
-import { read, write } from 'node:fs';
+import { read, readv, write, writev } from 'node:fs';
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from '@virtlab/abi/virtio-blk';
 
 /** The calls of node:fs that are used; a parameter so that short transfers can be had at will. */
@@ -16,6 +16,19 @@ type FileCall = (
   done: (error: Error | null, count: number) => void,
 ) => void;
 
+/** As `FileCalls`, for several pieces at once. */
+export interface VectorCalls {
+  readonly read: VectorCall;
+  readonly write: VectorCall;
+}
+
+type VectorCall = (
+  fd: number,
+  pieces: readonly Uint8Array[],
+  position: number,
+  done: (error: Error | null, count: number) => void,
+) => void;
+
 /** Reports a failed operation to the backend's owner. */
 type OperationError = (operation: string, error: Error) => void;
 
@@ -26,6 +39,7 @@ type OperationError = (operation: string, error: Error) => void;
 export class FileOperations {
   readonly #fd: number;
   readonly #calls: FileCalls;
+  readonly #vectorCalls: VectorCalls;
   readonly #ended: (token: number, status: number) => void;
   readonly #onError: OperationError;
   readonly #idleOperations: FileOperation[] = [];
@@ -37,9 +51,11 @@ export class FileOperations {
     ended: (token: number, status: number) => void,
     onError: OperationError,
     calls: FileCalls = { read, write },
+    vectorCalls: VectorCalls = { read: readv, write: writev },
   ) {
     this.#fd = fd;
     this.#calls = calls;
+    this.#vectorCalls = vectorCalls;
     this.#ended = ended;
     this.#onError = onError;
   }
@@ -57,6 +73,15 @@ export class FileOperations {
     this.#take().start('write', pattern, 0, size, position, token, true);
   }
 
+  /** The pieces are the operation's from now on. */
+  readVector(pieces: Uint8Array[], position: number, token: number): void {
+    this.#startVector('read', pieces, position, token);
+  }
+
+  writeVector(pieces: Uint8Array[], position: number, token: number): void {
+    this.#startVector('write', pieces, position, token);
+  }
+
   async drain(): Promise<void> {
     if (this.#runningCount === 0) return;
     this.#drained ??= Promise.withResolvers<void>();
@@ -68,16 +93,56 @@ export class FileOperations {
     return this.#idleOperations.pop() ?? new FileOperation(this.#fd, this.#calls, this.#onEnd);
   }
 
+  #startVector(kind: 'read' | 'write', pieces: Uint8Array[], position: number, token: number): void {
+    this.#runningCount += 1;
+    const operation = { kind, token };
+    const call = this.#vectorCalls[kind];
+    let left = pieces;
+    let at = position;
+    const onDone = (error: Error | null, count: number): void => {
+      if (error !== null && error !== undefined) {
+        this.#finish(operation, error);
+        return;
+      }
+      at += count;
+      left = withoutFirst(left, count);
+      if (left.length === 0) this.#finish(operation, undefined);
+      else if (count === 0) {
+        this.#finish(operation, new Error(`the ${kind} moved no bytes at byte ${at}`));
+      } else call(this.#fd, left, at, onDone);
+    };
+    call(this.#fd, left, at, onDone);
+  }
+
   readonly #onEnd = (operation: FileOperation, error: Error | undefined): void => {
-    const { kind, token } = operation;
     this.#idleOperations.push(operation);
+    this.#finish(operation, error);
+  };
+
+  #finish(
+    { kind, token }: { readonly kind: string; readonly token: number },
+    error: Error | undefined,
+  ): void {
     this.#runningCount -= 1;
     if (error !== undefined) this.#onError(kind, error);
     this.#ended(token, error === undefined ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
     if (this.#runningCount > 0) return;
     this.#drained?.resolve();
     this.#drained = undefined;
-  };
+  }
+}
+
+/** What remains of the pieces after their first `count` bytes. */
+function withoutFirst(pieces: Uint8Array[], count: number): Uint8Array[] {
+  let skip = count;
+  let index = 0;
+  while (index < pieces.length && skip >= pieces[index]!.length) {
+    skip -= pieces[index]!.length;
+    index += 1;
+  }
+  const left = pieces.slice(index);
+  if (skip > 0) left[0] = left[0]!.subarray(skip);
+  return left;
 }
 
 /** One read or write until all its bytes are through: a call may do less than it was asked for. */

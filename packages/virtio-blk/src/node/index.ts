@@ -1,1 +1,7 @@
-export { openRawFileBackend, type RawFileBackend, type RawFileBackendOptions } from './raw-file-backend.ts';
+export {
+  openRawFileBackend,
+  type RawFileBackend,
+  type RawFileBackendOptions,
+  type RawFileStatistics,
+} from './raw-file-backend.ts';
+export { openZoneFile } from './zone-file.ts';

@@ -1,13 +1,12 @@
 import {
   close as closeFile,
-  constants,
   fdatasync,
-  fstat,
-  ftruncate,
-  open,
+  fstatSync,
+  ftruncateSync,
   readSync,
-  type Stats,
+  readvSync,
   writeSync,
+  writevSync,
 } from 'node:fs';
 import { promisify } from 'node:util';
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
@@ -19,32 +18,31 @@ import {
   type BlockBackend,
   requireBlockSize,
 } from '../backend.ts';
+import type { BlockVector } from '../block-vector.ts';
 import { FileOperations } from './file-operations.ts';
+import { FileSpace } from './file-space.ts';
 import { GroupFlush } from './group-flush.ts';
+import {
+  type OpenImage,
+  type RawFileBackendOptions,
+  asBackendError,
+  openImage,
+  requireCapacity,
+  systemCall,
+} from './raw-file-open.ts';
 
-export interface RawFileBackendOptions {
-  /** The image: sector n is at byte 512 n. */
-  readonly path: string;
-  /** Opens the file for reading only. Default false. */
-  readonly readOnly?: boolean;
-  /** Creates the file with this many bytes, all holes, when there is none; an existing one is taken as it is. */
-  readonly createSize?: number;
-  /** For special files, whose size the file system does not tell. A regular file must have at least as many. */
-  readonly capacitySectors?: number;
-  /** Default 512. */
-  readonly blockSize?: number;
-  /**
-   * `sync` (the default): reads and writes end at once, through the page cache, and the loop waits for them.
-   * `threads`: they run on Node's thread pool, several at a time; for storage that is slow.
-   */
-  readonly io?: 'sync' | 'threads';
-  /** Told of each system call that failed, beside the IOERR that the driver sees. */
-  readonly onError?: (error: BlkBackendError) => void;
-}
+export type { RawFileBackendOptions } from './raw-file-open.ts';
 
 export interface RawFileBackend extends BlockBackend {
   readonly path: string;
   readonly statistics: RawFileStatistics;
+  /**
+   * Makes the file, and the disk, so long; the device tells its driver. Requests beyond a new end fail. Throws
+   * `BlkBackendError` with the errno (`EINVAL` for a device), and `RangeError` for a capacity that cannot be.
+   */
+  resize(capacitySectors: number): void;
+  /** Takes over the size that somebody else gave the file. */
+  refresh(): void;
 }
 
 /** Counters since opening. */
@@ -55,108 +53,60 @@ export interface RawFileStatistics {
   /** Flushes asked for, and calls of fdatasync that served them. */
   readonly flushes: number;
   readonly syncs: number;
+  /** Ranges given back as holes, and ranges zeroed without writing zeroes. */
+  readonly holes: number;
+  readonly zeroRanges: number;
 }
 
 /** What zeroes are written from. */
 const ZERO_SIZE = 64 * 1024;
 
 /**
- * Opens a file as a disk. Data goes between the file and guest memory directly. Flush is fdatasync, always on the
- * thread pool. Discard does nothing, which §5.2.6.2 allows; write zeroes writes zeroes.
- *
- * Nothing keeps another process from opening the same file: Node has no file locks. The caller sees to that.
+ * Opens a file or block device as a disk. Data goes between the file and guest memory directly, several pieces in one
+ * call. Flush is fdatasync, always on the thread pool; it covers every write, discard and write zeroes that had ended.
+ * Discard makes holes, and so does write zeroes that may unmap; other zeroes become a zero range. Where the file system
+ * cannot, discard does nothing, which §5.2.6.2 allows, and zeroes are written.
  *
  * Rejects with `BlkBackendError` whose code is the errno: `ENOENT`, `EACCES`, `EROFS`, `EISDIR` for a directory, `EINVAL`
- * for a file of less than a sector or less than `capacitySectors`. Throws `RangeError` for bad options.
+ * for a file of less than a sector or less than `capacitySectors`, `EAGAIN` when the image is locked by somebody else,
+ * `ENOSYS` when a lock is wanted and there is no FFI. Throws `RangeError` for bad options.
  */
 export async function openRawFileBackend(options: RawFileBackendOptions): Promise<RawFileBackend> {
   const blockSize = requireBlockSize(options.blockSize ?? VIRTIO_BLK_SECTOR_SIZE, VIRTIO_BLK_SECTOR_SIZE);
-  const fd = await openImage(options);
-  try {
-    const capacitySectors = capacityOf(options, await systemCall('stat', options.path, promisify(fstat)(fd)));
-    return new OpenRawFile(fd, capacitySectors, blockSize, options);
-  } catch (error) {
-    await promisify(closeFile)(fd);
-    throw error;
-  }
-}
-
-const openFile = promisify(open);
-
-async function openImage({ path, readOnly = false, createSize }: RawFileBackendOptions): Promise<number> {
-  // Not to wait in open for the other end, should the path be a pipe.
-  const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
-  if (createSize === undefined) return await systemCall('open', path, openFile(path, flags));
-  if (readOnly || !Number.isSafeInteger(createSize) || createSize < VIRTIO_BLK_SECTOR_SIZE) {
-    throw new RangeError(`createSize ${createSize} is not a size of one sector or more of a writable image`);
-  }
-  try {
-    const fd = await openFile(path, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
-    await sizeImage(fd, createSize);
-    return fd;
-  } catch (error) {
-    if (!isErrno(error) || error.code !== 'EEXIST') throw asBackendError(error, 'create', path);
-    return await systemCall('open', path, openFile(path, flags));
-  }
-}
-
-async function sizeImage(fd: number, size: number): Promise<void> {
-  try {
-    await promisify(ftruncate)(fd, size);
-  } catch (error) {
-    await promisify(closeFile)(fd);
-    throw error;
-  }
-}
-
-function capacityOf({ path, capacitySectors }: RawFileBackendOptions, stats: Stats): number {
-  const refuse = (code: string, why: string): BlkBackendError =>
-    new BlkBackendError(code, 'open', path, `${path} ${why}`);
-  if (stats.isDirectory()) throw refuse('EISDIR', 'is a directory');
-  const isSpecial = stats.isBlockDevice() || stats.isCharacterDevice();
-  if (!isSpecial && !stats.isFile()) throw refuse('EINVAL', 'is not a file or a device');
-  if (isSpecial) {
-    if (capacitySectors === undefined) throw refuse('EINVAL', 'is a device: its capacity must be given');
-    return requireCapacity(capacitySectors);
-  }
-  const present = Math.floor(stats.size / VIRTIO_BLK_SECTOR_SIZE);
-  if (present < 1) throw refuse('EINVAL', `holds ${stats.size} bytes, less than a sector`);
-  if (capacitySectors === undefined) return present;
-  if (requireCapacity(capacitySectors) > present) {
-    throw refuse('EINVAL', `holds ${present} sectors, less than the ${capacitySectors} asked for`);
-  }
-  return capacitySectors;
-}
-
-function requireCapacity(capacitySectors: number): number {
-  if (Number.isInteger(capacitySectors) && capacitySectors >= 1 && capacitySectors <= 2 ** 44)
-    return capacitySectors;
-  throw new RangeError(`capacity of ${capacitySectors} sectors is not from 1 to 2^44`);
+  return new OpenRawFile(await openImage(options), blockSize, options);
 }
 
 class OpenRawFile implements RawFileBackend {
-  readonly capacitySectors: number;
   readonly readOnly: boolean;
   readonly blockSize: number;
   readonly path: string;
+  readonly #image: OpenImage;
   readonly #fd: number;
   readonly #onError: ((error: BlkBackendError) => void) | undefined;
   readonly #zeroes = new Uint8Array(ZERO_SIZE);
   readonly #flush: GroupFlush;
+  readonly #space: FileSpace;
   /** Reads and writes on the thread pool; undefined when they are synchronous. */
   readonly #operations: FileOperations | undefined;
+  #capacitySectors: number;
   #completion: BackendCompletion | undefined;
+  #onCapacityChange: (() => void) | undefined;
   #failures = 0;
   #diskFull = 0;
+  #holes = 0;
+  #zeroRanges = 0;
   #closing: Promise<void> | undefined;
 
-  constructor(fd: number, capacitySectors: number, blockSize: number, options: RawFileBackendOptions) {
+  constructor(image: OpenImage, blockSize: number, options: RawFileBackendOptions) {
+    const { fd } = image;
+    this.#image = image;
     this.#fd = fd;
-    this.capacitySectors = capacitySectors;
+    this.#capacitySectors = image.capacitySectors;
     this.blockSize = blockSize;
     this.readOnly = options.readOnly ?? false;
     this.path = options.path;
     this.#onError = options.onError;
+    this.#space = new FileSpace(fd);
     const ended = (token: number, status: number): void => this.#completion?.(token, status);
     this.#flush = new GroupFlush(
       (done) => fdatasync(fd, done),
@@ -168,13 +118,30 @@ class OpenRawFile implements RawFileBackend {
     }
   }
 
+  get capacitySectors(): number {
+    return this.#capacitySectors;
+  }
+  get mayUnmap(): boolean {
+    return this.#space.hasHoles;
+  }
+
   get statistics(): RawFileStatistics {
     const { flushCount, syncCount } = this.#flush;
-    return { failures: this.#failures, diskFull: this.#diskFull, flushes: flushCount, syncs: syncCount };
+    return {
+      failures: this.#failures,
+      diskFull: this.#diskFull,
+      flushes: flushCount,
+      syncs: syncCount,
+      holes: this.#holes,
+      zeroRanges: this.#zeroRanges,
+    };
   }
 
   onComplete(completion: BackendCompletion | undefined): void {
     this.#completion = completion;
+  }
+  onCapacityChange(listener: (() => void) | undefined): void {
+    this.#onCapacityChange = listener;
   }
 
   read(region: MemoryRegion, offset: number, size: number, position: number, token: number): number {
@@ -183,12 +150,7 @@ class OpenRawFile implements RawFileBackend {
       return BACKEND_PENDING;
     }
     try {
-      for (let done = 0; done < size;) {
-        const count = readSync(this.#fd, region.u8, offset + done, size - done, position + done);
-        if (count === 0) return this.#endOfFile(position + done);
-        done += count;
-      }
-      return VIRTIO_BLK_S_OK;
+      return this.#readNow(region.u8, offset, size, position);
     } catch (error) {
       return this.#report('read', error);
     }
@@ -203,25 +165,81 @@ class OpenRawFile implements RawFileBackend {
     return this.#writeNow(region.u8, offset, size, position);
   }
 
+  readVector(vector: BlockVector, position: number, token: number): number {
+    const pieces = viewsOf(vector);
+    if (this.#operations !== undefined) {
+      this.#operations.readVector(pieces, position, token);
+      return BACKEND_PENDING;
+    }
+    try {
+      const done = readvSync(this.#fd, pieces, position);
+      return done === vector.totalSize ? VIRTIO_BLK_S_OK : this.#finishVector(pieces, done, position, false);
+    } catch (error) {
+      return this.#report('read', error);
+    }
+  }
+
+  writeVector(vector: BlockVector, position: number, token: number): number {
+    if (this.readOnly) return VIRTIO_BLK_S_IOERR;
+    const pieces = viewsOf(vector);
+    if (this.#operations !== undefined) {
+      this.#operations.writeVector(pieces, position, token);
+      return BACKEND_PENDING;
+    }
+    try {
+      const done = writevSync(this.#fd, pieces, position);
+      return done === vector.totalSize ? VIRTIO_BLK_S_OK : this.#finishVector(pieces, done, position, true);
+    } catch (error) {
+      return this.#report('write', error);
+    }
+  }
+
   flush(token: number): number {
     return this.#flush.add(token) ? BACKEND_PENDING : VIRTIO_BLK_S_IOERR;
   }
 
-  discard(): number {
-    return this.readOnly ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+  discard(position: number, size: number): number {
+    if (this.readOnly) return VIRTIO_BLK_S_IOERR;
+    try {
+      if (this.#space.punch(position, size)) this.#holes += 1;
+      return VIRTIO_BLK_S_OK;
+    } catch (error) {
+      return this.#report('discard', error);
+    }
   }
 
-  writeZeroes(position: number, size: number, _unmap: boolean, token: number): number {
+  writeZeroes(position: number, size: number, unmap: boolean, token: number): number {
     if (this.readOnly) return VIRTIO_BLK_S_IOERR;
-    if (this.#operations !== undefined) {
-      this.#operations.writeRepeated(this.#zeroes, size, position, token);
-      return BACKEND_PENDING;
+    try {
+      if (unmap && this.#space.punch(position, size)) {
+        this.#holes += 1;
+        return VIRTIO_BLK_S_OK;
+      }
+      if (this.#space.zero(position, size)) {
+        this.#zeroRanges += 1;
+        return VIRTIO_BLK_S_OK;
+      }
+    } catch (error) {
+      return this.#report('write zeroes', error);
     }
-    let status: number = VIRTIO_BLK_S_OK;
-    for (let done = 0; done < size && status === VIRTIO_BLK_S_OK; done += ZERO_SIZE) {
-      status = this.#writeNow(this.#zeroes, 0, Math.min(ZERO_SIZE, size - done), position + done);
+    return this.#writeZeroBytes(position, size, token);
+  }
+
+  resize(capacitySectors: number): void {
+    requireCapacity(capacitySectors);
+    if (!this.#image.isRegular)
+      throw new BlkBackendError('EINVAL', 'resize', this.path, `${this.path} is a device`);
+    try {
+      ftruncateSync(this.#fd, capacitySectors * VIRTIO_BLK_SECTOR_SIZE);
+    } catch (error) {
+      throw asBackendError(error, 'resize', this.path);
     }
-    return status;
+    this.#setCapacity(capacitySectors);
+  }
+
+  refresh(): void {
+    if (!this.#image.isRegular) return;
+    this.#setCapacity(Math.floor(fstatSync(this.#fd).size / VIRTIO_BLK_SECTOR_SIZE));
   }
 
   submit(): void {
@@ -240,6 +258,34 @@ class OpenRawFile implements RawFileBackend {
     await systemCall('close', this.path, promisify(closeFile)(this.#fd));
   }
 
+  #setCapacity(capacitySectors: number): void {
+    if (capacitySectors === this.#capacitySectors) return;
+    this.#capacitySectors = capacitySectors;
+    this.#onCapacityChange?.();
+  }
+
+  #writeZeroBytes(position: number, size: number, token: number): number {
+    if (this.#operations !== undefined) {
+      this.#operations.writeRepeated(this.#zeroes, size, position, token);
+      return BACKEND_PENDING;
+    }
+    let status: number = VIRTIO_BLK_S_OK;
+    for (let done = 0; done < size && status === VIRTIO_BLK_S_OK; done += ZERO_SIZE) {
+      status = this.#writeNow(this.#zeroes, 0, Math.min(ZERO_SIZE, size - done), position + done);
+    }
+    return status;
+  }
+
+  /** Throws what the system call does. */
+  #readNow(bytes: Uint8Array, offset: number, size: number, position: number): number {
+    for (let done = 0; done < size;) {
+      const count = readSync(this.#fd, bytes, offset + done, size - done, position + done);
+      if (count === 0) return this.#endOfFile(position + done);
+      done += count;
+    }
+    return VIRTIO_BLK_S_OK;
+  }
+
   /** A write may take less than it was given (full disk, size limit, interruption); the rest tells why. */
   #writeNow(bytes: Uint8Array, offset: number, size: number, position: number): number {
     try {
@@ -252,6 +298,22 @@ class OpenRawFile implements RawFileBackend {
     } catch (error) {
       return this.#report('write', error);
     }
+  }
+
+  /** What a vector's call left: piece by piece. */
+  #finishVector(pieces: readonly Uint8Array[], done: number, position: number, isWrite: boolean): number {
+    let skip = done;
+    let at = position;
+    for (const piece of pieces) {
+      const from = Math.min(skip, piece.length);
+      skip -= from;
+      const status = isWrite
+        ? this.#writeNow(piece, from, piece.length - from, at + from)
+        : this.#readNow(piece, from, piece.length - from, at + from);
+      if (status !== VIRTIO_BLK_S_OK) return status;
+      at += piece.length;
+    }
+    return VIRTIO_BLK_S_OK;
   }
 
   #endOfFile(position: number): number {
@@ -268,20 +330,11 @@ class OpenRawFile implements RawFileBackend {
   }
 }
 
-function isErrno(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string';
-}
-
-function asBackendError(error: unknown, operation: string, path: string): BlkBackendError {
-  if (error instanceof BlkBackendError) return error;
-  const code = isErrno(error) ? error.code! : 'EIO';
-  return new BlkBackendError(code, operation, path, `${operation} of ${path} failed`, { cause: error });
-}
-
-async function systemCall<T>(operation: string, path: string, call: Promise<T>): Promise<T> {
-  try {
-    return await call;
-  } catch (error) {
-    throw asBackendError(error, operation, path);
+function viewsOf(vector: BlockVector): Uint8Array[] {
+  const views: Uint8Array[] = [];
+  for (let index = 0; index < vector.count; index += 1) {
+    const offset = vector.offset[index]!;
+    views.push(vector.region[index]!.u8.subarray(offset, offset + vector.size[index]!));
   }
+  return views;
 }

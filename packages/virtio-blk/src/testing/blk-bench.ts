@@ -65,6 +65,13 @@ export class BlkBench {
     return await this.run(initializeDevice(this.link, { aio: this.aio, wanted, queueSizeMax: 32 }));
   }
 
+  /** Configuration space as the driver would read it now. */
+  async readConfig(): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.host.configSize);
+    await this.link.transport.readConfigBytes(0, bytes);
+    return bytes;
+  }
+
   async settle(): Promise<void> {
     await this.#loops.settle();
   }

@@ -84,6 +84,11 @@ export class RawRequester {
     return token;
   }
 
+  /** Descriptors that the ring has left. */
+  get freeCount(): number {
+    return this.session.queues[this.#queue]!.freeCount;
+  }
+
   kick(): void {
     this.session.kick(this.#queue);
   }
