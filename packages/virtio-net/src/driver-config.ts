@@ -6,8 +6,14 @@ import {
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_MTU_MIN,
+  VIRTIO_NET_S_ANNOUNCE,
   VIRTIO_NET_S_LINK_UP,
+  virtioNetControlQueue,
 } from '@virtlab/abi/virtio-net';
+import {
+  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
+  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
+} from '@virtlab/abi/virtio-net-ctrl';
 import { NetError } from './errors.ts';
 import { MTU_DEFAULT, decodeConfig, isStationAddress } from './protocol.ts';
 
@@ -15,6 +21,22 @@ import { MTU_DEFAULT, decodeConfig, isStationAddress } from './protocol.ts';
 export interface CardProfile {
   readonly mac: Uint8Array;
   readonly mtu: number;
+}
+
+/** Pairs of queues that a device with MQ or RSS has (§5.1.4.1). Throws as `parseCardProfile`. */
+export function parsePairCount(bytes: Uint8Array, queueCount: number): number {
+  const { max_virtqueue_pairs: count } = decodeConfig(bytes);
+  const isPossible =
+    count >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN &&
+    count <= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX &&
+    virtioNetControlQueue(count) < queueCount;
+  if (!isPossible) throw nonsense('max_virtqueue_pairs', `${count} with ${queueCount} queues`);
+  return count;
+}
+
+/** §5.1.4: the device wants its driver to announce itself. */
+export function parseAnnounce(bytes: Uint8Array): boolean {
+  return (decodeConfig(bytes).status & VIRTIO_NET_S_ANNOUNCE) !== 0;
 }
 
 /**

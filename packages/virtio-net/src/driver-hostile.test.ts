@@ -128,7 +128,10 @@ describe('a device or configuration that makes no sense is refused, and nothing 
     [{ rxBufferSize: 14 }, 'rxBufferSize 14'],
     [{ rxBufferCount: 0 }, 'rxBufferCount 0'],
     [{ timeoutMs: 0 }, 'timeoutMs 0'],
-    [{ wanted: 1n }, 'wanted 0x1'],
+    [{ wanted: 1n << 50n }, 'wanted 0x4000000000000'],
+    [{ ringFeatures: 1n }, 'ringFeatures 0x1'],
+    [{ queuePairs: 0 }, 'queuePairs 0'],
+    [{ txTimeoutMs: -1 }, 'txTimeoutMs -1'],
     [{ queueSize: 3 }, 'queueSizeMax 3'],
   ] satisfies [Setup, string][])('options %o', async (setup, message) => {
     await expect(begin(setup).driver).rejects.toThrow(message);
@@ -173,7 +176,7 @@ describe('what the device says of a receive buffer', () => {
     }
   });
 
-  it('§5.1.6.4.2 num_buffers is ignored without MRG_RXBUF', async () => {
+  it('§5.1.9.3.2 num_buffers is ignored without MRG_RXBUF', async () => {
     await withScript(
       async ({ card, received, settle }) => {
         receiveBytes(card, packet(FRAME, { bufferCount: 77 }));
@@ -191,7 +194,7 @@ describe('what the device says of a receive buffer', () => {
     ['more than are used', 2, 'num_buffers 2, of which 1 are used'],
     ['more than there are', 17, 'num_buffers 17 with 16 buffers'],
     ['65,535', 0xffff, 'num_buffers 65535 with 16 buffers'],
-  ])('§5.1.6.4 num_buffers that cannot be ends the driver: %s', async (_what, bufferCount, message) => {
+  ])('§5.1.9.4 num_buffers that cannot be ends the driver: %s', async (_what, bufferCount, message) => {
     await withScript(async ({ driver, card, received, settle }) => {
       receiveBytes(card, packet(FRAME, { bufferCount }));
       card.call(0);
@@ -202,7 +205,7 @@ describe('what the device says of a receive buffer', () => {
     });
   });
 
-  it('§5.1.6.4 merges, and drops as one what does not merge to a frame', async () => {
+  it('§5.1.9.4 merges, and drops as one what does not merge to a frame', async () => {
     await withScript(
       async ({ driver, card, received, settle }) => {
         const large = makeFrame(mac(1), mac(2), 300);

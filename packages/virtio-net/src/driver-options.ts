@@ -1,16 +1,19 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { featureBits, hasFeature } from '@virtlab/abi/virtio';
-import {
-  VIRTIO_NET_F_MAC,
-  VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_NET_F_MTU,
-  VIRTIO_NET_F_STATUS,
-} from '@virtlab/abi/virtio-net';
+import * as net from '@virtlab/abi/virtio-net';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import type { AioContext } from '@virtlab/aio';
 import { PAGE_SIZE } from '@virtlab/guest-memory';
+import { ALL_RING_FEATURES } from '@virtlab/virtio';
+import { NET_DEVICE_FEATURES } from './device-options.ts';
 import { NetError } from './errors.ts';
-import { NET_HEADER_SIZE, RECEIVE_BUFFER_SIZE_MIN, frameSizeLimit } from './protocol.ts';
+import { ACCEPT_CSUM } from './frame-offload.ts';
+import {
+  NET_HEADER_SIZE,
+  RECEIVE_BUFFER_SIZE_MIN,
+  UNFINISHED_FRAME_SIZE_MAX,
+  frameSizeLimit,
+} from './protocol.ts';
 
 export interface NetDriverOptions {
   /** The loop that handlers run in. */
@@ -19,25 +22,59 @@ export interface NetDriverOptions {
   readonly queueSize?: number;
   /** For each control operation. Default 5000. */
   readonly timeoutMs?: number;
-  /** Receive buffers in the ring. Default: as many as the queue has entries, within 4 MiB. */
+  /** Receive buffers in each ring. Default: as many as the queue has entries, within 4 MiB. */
   readonly rxBufferCount?: number;
-  /** Bytes of each, with MRG_RXBUF; a multiple of 4. Default 2048 if a whole frame fits there, else a page. */
+  /** Bytes of each, with MRG_RXBUF; a multiple of 4. Default: what a whole frame takes, but at most a page. */
   readonly rxBufferSize?: number;
-  /** Leaves out offered features; `NET_DRIVER_FEATURES` is the default and the most. */
+  /** Accepted where offered. `NET_DRIVER_FEATURES` is the default, `NET_DRIVER_ALL_FEATURES` the most. */
   readonly wanted?: FeatureBits;
+  /** Ring features accepted where offered, in place of those in `wanted`: of `ALL_RING_FEATURES`. */
+  readonly ringFeatures?: FeatureBits;
+  /** Pairs of queues to use, as many as the device has; more than one accepts MQ. Default 1. */
+  readonly queuePairs?: number;
+  /** A transmit queue without progress for so long is reported, see `NetDriver.onStuck`; 0 does not watch. Default 5000. */
+  readonly txTimeoutMs?: number;
   /** Take part in the loop's adaptive polling. Default true. */
   readonly polling?: boolean;
 }
 
-/** What the driver can make use of. */
+/** What a driver accepts that deals in finished frames. */
 export const NET_DRIVER_FEATURES: FeatureBits = featureBits(
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_NET_F_MTU,
-  VIRTIO_NET_F_MAC,
-  VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_NET_F_STATUS,
+  net.VIRTIO_NET_F_MTU,
+  net.VIRTIO_NET_F_MAC,
+  net.VIRTIO_NET_F_MRG_RXBUF,
+  net.VIRTIO_NET_F_STATUS,
+  net.VIRTIO_NET_F_CTRL_VQ,
+  net.VIRTIO_NET_F_CTRL_RX,
+  net.VIRTIO_NET_F_CTRL_RX_EXTRA,
+  net.VIRTIO_NET_F_GUEST_ANNOUNCE,
+  net.VIRTIO_NET_F_CTRL_MAC_ADDR,
+  net.VIRTIO_NET_F_NOTF_COAL,
+  net.VIRTIO_NET_F_VQ_NOTF_COAL,
+  net.VIRTIO_NET_F_SPEED_DUPLEX,
 );
+
+/** Frames may be left unfinished, in both directions: `onFrame` handlers then look at what is left to do. */
+export const NET_DRIVER_OFFLOADS: FeatureBits = featureBits(
+  net.VIRTIO_NET_F_CSUM,
+  net.VIRTIO_NET_F_GUEST_CSUM,
+  net.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  net.VIRTIO_NET_F_GUEST_TSO4,
+  net.VIRTIO_NET_F_GUEST_TSO6,
+  net.VIRTIO_NET_F_GUEST_ECN,
+  net.VIRTIO_NET_F_HOST_TSO4,
+  net.VIRTIO_NET_F_HOST_TSO6,
+  net.VIRTIO_NET_F_HOST_ECN,
+  net.VIRTIO_NET_F_GUEST_USO4,
+  net.VIRTIO_NET_F_GUEST_USO6,
+  net.VIRTIO_NET_F_HOST_USO,
+  net.VIRTIO_NET_F_GUEST_HDRLEN,
+);
+
+/** What the driver can make use of. */
+export const NET_DRIVER_ALL_FEATURES: FeatureBits = NET_DEVICE_FEATURES;
 
 export interface ResolvedDriverOptions {
   readonly aio: AioContext;
@@ -46,29 +83,48 @@ export interface ResolvedDriverOptions {
   readonly rxBufferCount: number | undefined;
   readonly rxBufferSize: number | undefined;
   readonly wanted: FeatureBits;
+  readonly queuePairs: number;
+  readonly txTimeoutMs: number;
   readonly polling: boolean;
 }
 
 /** @throws RangeError naming the option that is out of range */
 export function resolveDriverOptions(options: NetDriverOptions): ResolvedDriverOptions {
-  const { queueSize = 256, timeoutMs = 5000, wanted = NET_DRIVER_FEATURES } = options;
+  const { queueSize = 256, timeoutMs = 5000, queuePairs = 1, txTimeoutMs = 5000 } = options;
   const { rxBufferCount, rxBufferSize } = options;
   if (!(timeoutMs > 0 && Number.isFinite(timeoutMs)))
     throw new RangeError(`timeoutMs ${timeoutMs} is not positive`);
-  if ((wanted & ~NET_DRIVER_FEATURES) !== 0n) {
-    throw new RangeError(`wanted 0x${wanted.toString(16)} has features that the driver does not know`);
-  }
+  if (!(txTimeoutMs >= 0 && Number.isFinite(txTimeoutMs)))
+    throw new RangeError(`txTimeoutMs ${txTimeoutMs} is not a time`);
+  if (!(Number.isInteger(queuePairs) && queuePairs >= 1))
+    throw new RangeError(`queuePairs ${queuePairs} is not a positive integer`);
   if (rxBufferCount !== undefined && !(Number.isInteger(rxBufferCount) && rxBufferCount > 0)) {
     throw new RangeError(`rxBufferCount ${rxBufferCount} is not a positive integer`);
   }
-  // §5.1.6.3.2: each buffer takes at least the header.
+  // §5.1.9.3.1: each buffer takes at least the header.
   if (rxBufferSize !== undefined && !(rxBufferSize >= NET_HEADER_SIZE && rxBufferSize % 4 === 0)) {
     throw new RangeError(
       `rxBufferSize ${rxBufferSize} is no multiple of 4 of at least ${NET_HEADER_SIZE} bytes`,
     );
   }
+  const wanted = resolveWanted(options, queuePairs);
   const { aio, polling = true } = options;
-  return { aio, queueSize, timeoutMs, rxBufferCount, rxBufferSize, wanted, polling };
+  return { aio, queueSize, timeoutMs, rxBufferCount, rxBufferSize, wanted, queuePairs, txTimeoutMs, polling };
+}
+
+function resolveWanted(
+  { wanted = NET_DRIVER_FEATURES, ringFeatures }: NetDriverOptions,
+  pairs: number,
+): FeatureBits {
+  if ((wanted & ~NET_DRIVER_ALL_FEATURES) !== 0n) {
+    throw new RangeError(`wanted 0x${wanted.toString(16)} has features that the driver does not know`);
+  }
+  const ring = ringFeatures ?? wanted & ALL_RING_FEATURES;
+  if ((ring & ~ALL_RING_FEATURES) !== 0n) {
+    throw new RangeError(`ringFeatures 0x${ring.toString(16)} has features that are no ring's`);
+  }
+  const multi = pairs > 1 ? featureBits(net.VIRTIO_NET_F_MQ) : 0n;
+  return (wanted & ~ALL_RING_FEATURES) | ring | multi;
 }
 
 /** Buffers of one queue. */
@@ -76,26 +132,52 @@ export interface BufferPlan {
   readonly count: number;
   /** Bytes of each; a multiple of 4. */
   readonly size: number;
+  /** Bytes from one to the next, if that is more: see `LentBuffers`. */
+  readonly slotSize?: number;
 }
 
 /** Buffers that are as large as the largest frames take no more memory than this, unless asked for. */
 const MEMORY_SIZE_MAX = 4 << 20;
+/** Nor those for frames to be segmented, which are few at a time. */
+const UNFINISHED_MEMORY_SIZE_MAX = 2 << 20;
 const SMALL_BUFFER_SIZE = 2048;
 
-/** Half a page where a frame fits, so that a buffer lies in one page; else whole pages. */
-function wholeFrameSize(mtu: number): number {
-  const size = Math.max(NET_HEADER_SIZE + frameSizeLimit(mtu), RECEIVE_BUFFER_SIZE_MIN);
-  return size <= SMALL_BUFFER_SIZE ? SMALL_BUFFER_SIZE : Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
+/** Room for a whole frame. */
+function wholeFrameSize(mtu: number, headerSize: number): number {
+  return Math.ceil(Math.max(headerSize + frameSizeLimit(mtu), RECEIVE_BUFFER_SIZE_MIN) / 4) * 4;
+}
+
+/** Half a page where a buffer fits, so that it lies in one page; else whole pages. */
+function toSlot(size: number): number {
+  return size <= SMALL_BUFFER_SIZE ? SMALL_BUFFER_SIZE : toPages(size);
+}
+
+function toPages(size: number): number {
+  return Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
 }
 
 /** One buffer a frame. */
-export function planTransmit(mtu: number, ringSize: number): BufferPlan {
-  const size = wholeFrameSize(mtu);
-  return { size, count: Math.max(1, Math.min(ringSize, Math.floor(MEMORY_SIZE_MAX / size))) };
+export function planTransmit(
+  mtu: number,
+  ringSize: number,
+  headerSize: number = NET_HEADER_SIZE,
+): BufferPlan {
+  const size = wholeFrameSize(mtu, headerSize);
+  const slotSize = toSlot(size);
+  const count = Math.max(1, Math.min(ringSize, Math.floor(MEMORY_SIZE_MAX / slotSize)));
+  return { size, slotSize, count };
+}
+
+/** For frames that the device segments; none if it does not. */
+export function planUnfinished(accept: number, ringSize: number, headerSize: number): BufferPlan {
+  const size = toPages(headerSize + UNFINISHED_FRAME_SIZE_MAX);
+  const isNeeded = (accept & ~ACCEPT_CSUM) !== 0;
+  return { size, count: isNeeded ? Math.min(ringSize, Math.floor(UNFINISHED_MEMORY_SIZE_MAX / size)) : 0 };
 }
 
 /**
- * §5.1.6.3.1: without MRG_RXBUF each buffer takes a whole frame; §5.1.4.2: together they take at least one frame.
+ * §5.1.9.3.1: without MRG_RXBUF each buffer takes a whole frame, and with segments left to us that is one of 64 KiB;
+ * §5.1.4.2: together they take at least one frame.
  *
  * @throws NetError `ENOSPC` when the ring and the options allow less than that
  */
@@ -103,19 +185,23 @@ export function planReceive(
   mtu: number,
   features: FeatureBits,
   ringSize: number,
-  options: ResolvedDriverOptions,
+  options: Pick<ResolvedDriverOptions, 'rxBufferSize' | 'rxBufferCount'>,
+  accept: number = 0,
+  headerSize: number = NET_HEADER_SIZE,
 ): BufferPlan {
-  const whole = wholeFrameSize(mtu);
-  const isMerging = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
+  const isUnfinished = (accept & ~ACCEPT_CSUM) !== 0;
+  const needed = headerSize + (isUnfinished ? UNFINISHED_FRAME_SIZE_MAX : frameSizeLimit(mtu));
+  const whole = isUnfinished ? toPages(needed) : wholeFrameSize(mtu, headerSize);
+  const isMerging = hasFeature(features, net.VIRTIO_NET_F_MRG_RXBUF);
   const size = isMerging ? (options.rxBufferSize ?? Math.min(whole, PAGE_SIZE)) : whole;
-  const wanted = options.rxBufferCount ?? Math.max(1, Math.floor(MEMORY_SIZE_MAX / size));
+  const slotSize = isMerging && options.rxBufferSize !== undefined ? size : toSlot(size);
+  const wanted = options.rxBufferCount ?? Math.max(1, Math.floor(MEMORY_SIZE_MAX / slotSize));
   const count = Math.min(wanted, ringSize);
-  const needed = NET_HEADER_SIZE + frameSizeLimit(mtu);
-  if (count * size < needed) {
+  if (size < headerSize || count * size < needed) {
     throw new NetError(
       'ENOSPC',
       `${count} receive buffers of ${size} bytes do not hold one frame of ${needed} bytes`,
     );
   }
-  return { size, count };
+  return { size, slotSize, count };
 }

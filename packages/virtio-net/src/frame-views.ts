@@ -1,5 +1,7 @@
+import type { MemoryRegion } from '@virtlab/guest-memory';
 import type { DescriptorChain } from '@virtlab/vring';
 import { copyBytes } from './copy-bytes.ts';
+import { type FrameOffload, NO_OFFLOAD } from './frame-offload.ts';
 import type { FrameView } from './network.ts';
 
 const NO_BYTES = new Uint8Array();
@@ -7,13 +9,20 @@ const NO_BYTES = new Uint8Array();
 /** A frame in contiguous bytes. Reused: `set` points it at the next one. */
 export class BytesFrame implements FrameView {
   size = 0;
+  offload: FrameOffload = NO_OFFLOAD;
   #bytes: Uint8Array = NO_BYTES;
   #from = 0;
 
-  set(bytes: Uint8Array, from: number = 0, size: number = bytes.length - from): this {
+  set(
+    bytes: Uint8Array,
+    from: number = 0,
+    size: number = bytes.length - from,
+    offload: FrameOffload = NO_OFFLOAD,
+  ): this {
     this.#bytes = bytes;
     this.#from = from;
     this.size = size;
+    this.offload = offload;
     return this;
   }
 
@@ -25,6 +34,9 @@ export class BytesFrame implements FrameView {
 /** A frame in the device-readable part of a chain, after a header. Reused: `set` points it at the next one. */
 export class ChainFrame implements FrameView {
   size = 0;
+  offload: FrameOffload = NO_OFFLOAD;
+  memory: MemoryRegion | undefined;
+  start = 0;
   #chain: DescriptorChain | undefined;
   #headerSize = 0;
   /** The segment where the last copy ended, and the position of its first byte: copies mostly go on from there. */
@@ -38,7 +50,17 @@ export class ChainFrame implements FrameView {
     this.#segment = 0;
     this.#segmentStart = 0;
     this.size = chain.readableSize - headerSize;
+    this.offload = NO_OFFLOAD;
+    const { segments, readableCount } = chain;
+    if (readableCount === 1) this.#lieIn(chain, 0, headerSize);
+    else if (readableCount === 2 && segments.size[0] === headerSize) this.#lieIn(chain, 1, 0);
+    else this.memory = undefined;
     return this;
+  }
+
+  #lieIn({ segments, regions }: DescriptorChain, segment: number, skip: number): void {
+    this.memory = regions[segments.region[segment]!];
+    this.start = segments.offset[segment]! + skip;
   }
 
   copy(at: number, size: number, target: Uint8Array, targetAt: number): void {

@@ -4,7 +4,9 @@ import { FrameQueue } from './frame-queue.ts';
 import { BytesFrame } from './frame-views.ts';
 import type { LearningSwitch } from './learning-switch.ts';
 import type { FrameReceiver, FrameView } from './network.ts';
+import { isUnfinished } from './frame-offload.ts';
 import { isStationAddress } from './protocol.ts';
+import { type FinishedFrames, SoftwareOffload } from './software-offload.ts';
 import type { SwitchPort, SwitchPortStatistics } from './switch-port.ts';
 
 export interface HostPortOptions {
@@ -51,7 +53,7 @@ export function createHostPort(
   return new SwitchHostPort(network, name, mac?.slice(), burstCount, new FrameQueue(queueSize), aio);
 }
 
-class SwitchHostPort implements HostPort, FrameReceiver {
+class SwitchHostPort implements HostPort, FrameReceiver, FinishedFrames {
   readonly #network: LearningSwitch;
   readonly #port: SwitchPort;
   readonly #mac: Uint8Array | undefined;
@@ -60,6 +62,7 @@ class SwitchHostPort implements HostPort, FrameReceiver {
   readonly #incoming: FrameQueue;
   readonly #burstCount: number;
   readonly #turnEnds: Pick<BottomHalf, 'schedule' | 'cancel'>;
+  #software: SoftwareOffload | undefined;
   #credit: number;
   #isBlocked = false;
   #isDelivering = false;
@@ -119,7 +122,14 @@ class SwitchHostPort implements HostPort, FrameReceiver {
   receive(frame: FrameView): boolean {
     if (this.#frameHandler === undefined) return false;
     // What is for others came over the wire all the same; it goes no further.
-    return !this.#isForUs(frame) || this.#incoming.add(frame);
+    if (!this.#isForUs(frame)) return true;
+    if (!isUnfinished(frame.offload)) return this.#incoming.add(frame);
+    this.#software ??= new SoftwareOffload();
+    return this.#software.finish(frame, 0, this);
+  }
+
+  take(frame: FrameView): boolean {
+    return this.#incoming.add(frame);
   }
 
   /**

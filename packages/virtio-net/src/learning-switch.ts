@@ -67,6 +67,7 @@ class TableSwitch implements LearningSwitch, SwitchCore {
   /** By number; the numbers of removed ports are used again. */
   readonly #portAt: (SwitchPortState | undefined)[] = [];
   readonly #dirty: SwitchPortState[] = [];
+  #batch = 0;
   #nowMs = 0;
   /** The clock is read once a batch. */
   #isTimeFresh = false;
@@ -128,48 +129,78 @@ class TableSwitch implements LearningSwitch, SwitchCore {
     statistics.rxFrames += 1;
     statistics.rxBytes += frame.size;
     this.#capture?.capture(frame);
-    // Both addresses are read here, once, and decide everything: the sender may change them at any time.
-    const bytes = this.#scratch;
-    frame.copy(0, bytes.length, bytes, 0);
-    const isGroup = (bytes[ETHERNET_DESTINATION_OFFSET]! & ETHERNET_GROUP_BIT) !== 0;
-    const high = highOf(bytes, ETHERNET_DESTINATION_OFFSET);
-    const low = lowOf(bytes, ETHERNET_DESTINATION_OFFSET);
-    const isGroupSource = (bytes[ETHERNET_SOURCE_OFFSET]! & ETHERNET_GROUP_BIT) !== 0;
-    const sourceHigh = highOf(bytes, ETHERNET_SOURCE_OFFSET);
-    const sourceLow = lowOf(bytes, ETHERNET_SOURCE_OFFSET);
-    if (isGroupSource || (sourceHigh === 0 && sourceLow === 0)) {
-      statistics.rxBadSource += 1;
-      return;
+    // Both addresses are read here, each byte once, and decide everything: the sender may change them at any time.
+    let bytes: Uint8Array = this.#scratch;
+    let at = 0;
+    if (frame.memory === undefined) {
+      frame.copy(0, bytes.length, bytes, 0);
+    } else {
+      bytes = frame.memory.u8;
+      at = frame.start ?? 0;
     }
-    this.#learn(from, sourceHigh, sourceLow);
-    if (high === ETHERNET_RESERVED_HIGH && isReserved(low)) {
-      statistics.rxReserved += 1;
-      return;
+    const high = highOf(bytes, at + ETHERNET_DESTINATION_OFFSET);
+    const low = lowOf(bytes, at + ETHERNET_DESTINATION_OFFSET);
+    const sourceHigh = highOf(bytes, at + ETHERNET_SOURCE_OFFSET);
+    const sourceLow = lowOf(bytes, at + ETHERNET_SOURCE_OFFSET);
+    const { recent } = from;
+    if (recent.matches(this.#batch, this.#table.version, high, low, sourceHigh, sourceLow)) {
+      this.#deliver(recent.to!, frame);
+    } else {
+      this.#decide(from, frame, high, low, sourceHigh, sourceLow);
     }
-    const known = isGroup ? -1 : this.#table.find(high, low, this.#nowMs - this.#agingMs);
-    if (known < 0) this.#flood(from, frame);
-    else if (known === from.index) statistics.rxOwnSegment += 1;
-    else this.#deliver(this.#portAt[known]!, frame);
   }
 
   /** Ports come and go, and stations answer, while receivers are flushed. */
   flush(): void {
     this.#isTimeFresh = false;
+    this.#batch += 1;
     for (let port = this.#dirty.pop(); port !== undefined; port = this.#dirty.pop()) port.flushReceiver();
   }
 
-  #learn(from: SwitchPortState, high: number, low: number): void {
+  /** Low words are signed. */
+  #decide(
+    from: SwitchPortState,
+    frame: FrameView,
+    high: number,
+    low: number,
+    sourceHigh: number,
+    sourceLow: number,
+  ): void {
+    const { statistics } = from;
+    if (isGroup(sourceHigh) || (sourceHigh === 0 && sourceLow === 0)) {
+      statistics.rxBadSource += 1;
+      return;
+    }
+    const isLearned = this.#learn(from, sourceHigh, sourceLow >>> 0);
+    if (high === ETHERNET_RESERVED_HIGH && isReserved(low >>> 0)) {
+      statistics.rxReserved += 1;
+      return;
+    }
+    const known = isGroup(high) ? -1 : this.#table.find(high, low >>> 0, this.#nowMs - this.#agingMs);
+    if (known < 0) {
+      this.#flood(from, frame);
+    } else if (known === from.index) {
+      statistics.rxOwnSegment += 1;
+    } else {
+      const to = this.#portAt[known]!;
+      if (isLearned) from.recent.set(to, this.#batch, this.#table.version, high, low, sourceHigh, sourceLow);
+      this.#deliver(to, frame);
+    }
+  }
+
+  #learn(from: SwitchPortState, high: number, low: number): boolean {
     if (!this.#isTimeFresh) {
       this.#isTimeFresh = true;
       this.#nowMs = this.#now();
     }
-    if (this.#table.learn(high, low, from.index, this.#nowMs) === LEARNED) return;
+    if (this.#table.learn(high, low, from.index, this.#nowMs) === LEARNED) return true;
     if (this.#nowMs - this.#sweptMs >= this.#agingMs / SWEEPS_IN_AGE) {
       this.#sweptMs = this.#nowMs;
       this.#table.expire(this.#nowMs - this.#agingMs);
-      if (this.#table.learn(high, low, from.index, this.#nowMs) === LEARNED) return;
+      if (this.#table.learn(high, low, from.index, this.#nowMs) === LEARNED) return true;
     }
     from.statistics.notLearned += 1;
+    return false;
   }
 
   #flood(from: SwitchPortState, frame: FrameView): void {
@@ -197,7 +228,11 @@ function highOf(bytes: Uint8Array, at: number): number {
 }
 
 function lowOf(bytes: Uint8Array, at: number): number {
-  return ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>> 0;
+  return (bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!;
+}
+
+function isGroup(high: number): boolean {
+  return ((high >>> 8) & ETHERNET_GROUP_BIT) !== 0;
 }
 
 function isReserved(low: number): boolean {

@@ -5,7 +5,14 @@ import type { BufferPlan } from './driver-options.ts';
 const CHUNK_SIZE = 64 * 1024;
 const WORD = 2 ** 32;
 
-/** Buffers of one size, lent to the device for as long as the driver lives. */
+/** Bytes of what a processor's cache holds as one. */
+const CACHE_LINE_SIZE = 64;
+
+/**
+ * Buffers of one size, lent to the device for as long as the driver lives. Their starts are spread over the lines of their
+ * slots: of small frames only the first bytes are touched, and at every 2048th byte those share so few places in a
+ * processor's first cache that they throw one another out.
+ */
 export class LentBuffers {
   readonly count: number;
   /** Bytes of each. */
@@ -18,7 +25,7 @@ export class LentBuffers {
   readonly #chunks: CoherentBuffer[] = [];
 
   /** Throws `DmaError` when there is no memory; nothing stays lent. */
-  constructor(dma: DmaMapper, { count, size }: BufferPlan) {
+  constructor(dma: DmaMapper, { count, size, slotSize = size }: BufferPlan) {
     this.count = count;
     this.size = size;
     this.offset = new Uint32Array(count);
@@ -26,7 +33,7 @@ export class LentBuffers {
     this.addressHigh = new Uint32Array(count);
     this.#dma = dma;
     try {
-      this.#lend(Math.max(1, Math.floor(CHUNK_SIZE / size)));
+      this.#lend(Math.max(1, Math.floor(CHUNK_SIZE / slotSize)), slotSize);
     } catch (error) {
       this.release();
       throw error;
@@ -38,13 +45,14 @@ export class LentBuffers {
     for (const chunk of this.#chunks.splice(0)) this.#dma.freeCoherent(chunk);
   }
 
-  #lend(chunkCount: number): void {
+  #lend(chunkCount: number, slotSize: number): void {
+    const placeCount = Math.floor((slotSize - this.size) / CACHE_LINE_SIZE) + 1;
     for (let first = 0; first < this.count; first += chunkCount) {
       const end = Math.min(first + chunkCount, this.count);
-      const chunk = this.#dma.allocateCoherent((end - first) * this.size);
+      const chunk = this.#dma.allocateCoherent((end - first) * slotSize);
       this.#chunks.push(chunk);
       for (let index = first; index < end; index += 1) {
-        const distance = (index - first) * this.size;
+        const distance = (index - first) * slotSize + (index % placeCount) * CACHE_LINE_SIZE;
         const low = chunk.addressLow + distance;
         this.offset[index] = chunk.offset + distance;
         this.addressLow[index] = low % WORD;

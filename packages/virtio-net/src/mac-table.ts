@@ -27,6 +27,8 @@ export class MacTable {
   readonly #port: Int32Array;
   readonly #seenMs: Float64Array;
   readonly #countOf: number[] = [];
+  /** Grows whenever an address comes, goes or moves. */
+  version = 0;
   #count = 0;
 
   constructor(sizeMax: number, portSizeMax: number) {
@@ -62,6 +64,7 @@ export class MacTable {
       this.#high[at] = high;
       this.#low[at] = low;
       this.#port[at] = port;
+      this.version += 1;
       this.#countOf[port] = this.countOf(port) + 1;
     }
     this.#seenMs[at] = nowMs;
@@ -119,6 +122,7 @@ export class MacTable {
 
   /** Closes the gap: a later entry of the same run moves up unless it would come before its home. */
   #remove(at: number): void {
+    this.version += 1;
     this.#countOf[this.#port[at]!]! -= 1;
     this.#count -= 1;
     let gap = at;

@@ -1,3 +1,6 @@
+import type { MemoryRegion } from '@virtlab/guest-memory';
+import type { FrameOffload } from './frame-offload.ts';
+
 /**
  * What stations, wires and switches agree on. A frame never moves through these interfaces: whoever receives it copies it
  * from where it lies to where it is wanted, once.
@@ -8,10 +11,18 @@ export interface FrameView {
   /** Bytes. */
   readonly size: number;
   /**
+   * What its sender left undone: a checksum, segmentation. Checked against the frame by whoever took it from a peer;
+   * a receiver that cannot have it so finishes it (`SoftwareOffload`).
+   */
+  readonly offload: FrameOffload;
+  /**
    * Copies bytes `[at, at + size)` of the frame to `target[targetAt …]`; both ranges are inside. What lies in a peer's
    * memory may change between two calls, so whoever decides by a byte reads it once.
    */
   copy(at: number, size: number, target: Uint8Array, targetAt: number): void;
+  /** Where it lies if that is in one piece, as mostly: `size` bytes of this memory from byte `start`. */
+  readonly memory?: MemoryRegion | undefined;
+  readonly start?: number;
 }
 
 /** The end of a wire that frames arrive at. */
@@ -20,6 +31,8 @@ export interface FrameReceiver {
   receive(frame: FrameView): boolean;
   /** A batch ends: show the station what was received since the last time. */
   flush(): void;
+  /** Whether it is of use to hand over a frame now. Without it: always. See `NetPort.resume`. */
+  isReady?(): boolean;
 }
 
 /** The end of a wire as its station holds it. */
@@ -30,6 +43,14 @@ export interface NetPort {
   transmit(frame: FrameView): void;
   /** Ends a batch of `transmit`: each receiver that got frames is flushed once. */
   flush(): void;
+  /** A hint: frames that are finished but for these things (`ACCEPT_*`) cost the receiver least. */
+  expect?(accept: number): void;
+  /** The receiver, not ready before, has room again: a wire that can hold frames back goes on. */
+  resume?(): void;
+  /** Whether `transmit` has room. Without it: always; frames may be lost all the same. */
+  isReady?(): boolean;
+  /** At most one handler: there is room again after `isReady` was false. */
+  onReady?(handler: (() => void) | undefined): void;
 }
 
 /** Sees every frame that enters a switch, once, before it is forwarded. Drops when it cannot keep up. */

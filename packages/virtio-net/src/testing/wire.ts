@@ -1,10 +1,13 @@
 import type { FrameReceiver, FrameView, NetPort } from '../network.ts';
+import type { FrameOffload } from '../frame-offload.ts';
 import { BytesFrame } from '../frame-views.ts';
 
 /** A port with the test at the other end of the wire. */
 export class TestWire implements NetPort {
   /** What the station sent, copied. */
   readonly sent: Uint8Array[] = [];
+  /** And what each left undone. */
+  readonly offloads: FrameOffload[] = [];
   flushCount = 0;
   #receiver: FrameReceiver | undefined;
 
@@ -16,10 +19,17 @@ export class TestWire implements NetPort {
     const bytes = new Uint8Array(frame.size);
     frame.copy(0, frame.size, bytes, 0);
     this.sent.push(bytes);
+    this.offloads.push({ ...frame.offload });
   }
 
   flush(): void {
     this.flushCount += 1;
+  }
+
+  deliverView(frame: FrameView): boolean {
+    const isTaken = this.#receiver!.receive(frame);
+    this.#receiver!.flush();
+    return isTaken;
   }
 
   /** Frames for the station, as one batch; whether it took each. */
