@@ -2,22 +2,37 @@ import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { IdentityDmaMapper } from '@virtlab/guest-memory';
 import { type DriverLink, TransportError } from '@virtlab/virtio';
 import { assignBars, connectVirtioPci, enumeratePci } from '@virtlab/virtio-pci';
-import { connectVirtioXenbus } from '@virtlab/virtio-xenbus';
+import {
+  type ConnectVirtioXenbusOptions,
+  type ReconnectVirtioXenbusOptions,
+  type XenbusProfile,
+  connectVirtioXenbus,
+  reconnectVirtioXenbus,
+} from '@virtlab/virtio-xenbus';
 import { frontendsPath, isMissing } from '@virtlab/xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
 import type { Domain } from './domain.ts';
 import { DomainError } from './errors.ts';
 import { type HvmPlatform, createHvmPlatform } from './hvm-platform.ts';
 
-/** How a domain finds its virtio devices. */
-export type DeviceBus = 'pci' | 'xenbus';
+/** How a domain finds its virtio devices; over xenbus by which profile (see virtio-xenbus), `xenbus` being the native one. */
+export type DeviceBus = 'pci' | 'xenbus' | 'xenbus-register-page';
 
 /** A domain's virtio devices by VIRTIO device id, and what they need underneath. */
 export interface DeviceLinks extends AsyncDisposable {
   readonly byType: ReadonlyMap<number, DriverLink>;
   /** Accesses that trapped to the device model; none over xenbus. */
   trapCount(): number;
+  /**
+   * For a device that went away, once its driver stopped: lets go of the link, waits until the device is there again (as
+   * `reconnectVirtioXenbus`), and puts the new link in the place of the old one, for the driver to be initialised
+   * with. Rejects with `TransportError`: `ENODEV` when there never was such a device, `ENOTSUP` over PCI, where a device
+   * that comes back is another one, `ETIMEDOUT` after `waitMs`.
+   */
+  reconnect(deviceType: number, wait?: ReconnectWait): Promise<DriverLink>;
 }
+
+export type ReconnectWait = Pick<ReconnectVirtioXenbusOptions, 'waitMs' | 'signal'>;
 
 /** Where the firmware of a small x86 machine puts the memory of PCI devices. */
 const PCI_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
@@ -42,7 +57,12 @@ export async function connectDevices(
 ): Promise<DeviceLinks> {
   return bus === 'pci'
     ? await connectPciDevices(domain, options)
-    : await connectXenbusDevices(domain, store, options);
+    : await connectXenbusDevices(domain, store, profileOf(bus), options);
+}
+
+/** The profile that a bus stands for. */
+export function profileOf(bus: Exclude<DeviceBus, 'pci'>): XenbusProfile {
+  return bus === 'xenbus' ? 'native' : 'register-page';
 }
 
 async function connectPciDevices(domain: Domain, { timeoutMs }: ConnectDevicesOptions): Promise<DeviceLinks> {
@@ -61,9 +81,15 @@ async function connectPciDevices(domain: Domain, { timeoutMs }: ConnectDevicesOp
       links.push(await connectVirtioPci({ access, bdf, interrupts, kicks, dma, aio, ...resetTimeout }));
     }
     requireAnswered(domain, platform);
-    return new Links(links, platform);
+    return new Links(
+      links.map((link) => ({ link })),
+      platform,
+    );
   } catch (error) {
-    await new Links(links, platform)[Symbol.asyncDispose]();
+    await new Links(
+      links.map((link) => ({ link })),
+      platform,
+    )[Symbol.asyncDispose]();
     throw error;
   }
 }
@@ -77,13 +103,15 @@ function requireAnswered({ id }: Domain, { statistics }: HvmPlatform): void {
 async function connectXenbusDevices(
   domain: Domain,
   store: Xenstore,
+  profile: XenbusProfile,
   options: ConnectDevicesOptions,
 ): Promise<DeviceLinks> {
   const directory = frontendsPath(domain.id, VIRTIO_XENBUS_KIND);
   const { events, grants, ram, pages, aio } = domain;
-  const connect = (index: string): Promise<DriverLink> => {
+  const connect = async (index: string): Promise<FoundDevice> => {
     const path = `${directory}/${index}`;
-    return connectVirtioXenbus({ store, path, events, grants, memory: ram, pages, aio, ...options });
+    const place = { store, path, events, grants, memory: ram, pages, aio, profile, ...options };
+    return { place, link: await connectVirtioXenbus(place) };
   };
   const outcomes = await Promise.allSettled((await listDevices(store, directory)).map(connect));
   const links = new Links(
@@ -106,27 +134,55 @@ async function listDevices(store: Xenstore, directory: string): Promise<readonly
   }
 }
 
+interface FoundDevice {
+  readonly link: DriverLink;
+  /** Where it can be connected to again; none over PCI. */
+  readonly place?: ConnectVirtioXenbusOptions;
+}
+
 class Links implements DeviceLinks {
-  readonly byType: ReadonlyMap<number, DriverLink>;
+  readonly #byType: Map<number, DriverLink>;
+  readonly #places: ReadonlyMap<number, ConnectVirtioXenbusOptions | undefined>;
   readonly #platform: HvmPlatform | undefined;
 
-  constructor(links: readonly DriverLink[], platform: HvmPlatform | undefined) {
-    this.byType = new Map(links.map((link) => [link.transport.deviceType, link]));
+  constructor(found: readonly FoundDevice[], platform: HvmPlatform | undefined) {
+    this.#byType = new Map(found.map(({ link }) => [link.transport.deviceType, link]));
+    this.#places = new Map(found.map(({ link, place }) => [link.transport.deviceType, place]));
     this.#platform = platform;
+  }
+
+  get byType(): ReadonlyMap<number, DriverLink> {
+    return this.#byType;
   }
 
   trapCount(): number {
     return this.#platform?.statistics.trapCount ?? 0;
   }
 
+  async reconnect(deviceType: number, wait: ReconnectWait = {}): Promise<DriverLink> {
+    if (!this.#places.has(deviceType))
+      throw new TransportError('ENODEV', `There never was a device of the type ${deviceType}`);
+    const place = this.#places.get(deviceType);
+    if (place === undefined)
+      throw new TransportError('ENOTSUP', 'A PCI device that comes back is another one');
+    const before = this.#byType.get(deviceType);
+    this.#byType.delete(deviceType);
+    if (before !== undefined) await letGo(before);
+    const link = await reconnectVirtioXenbus({ ...place, ...wait });
+    this.#byType.set(deviceType, link);
+    return link;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const link of this.byType.values()) {
-      try {
-        await link[Symbol.asyncDispose]();
-      } catch (error) {
-        if (!(error instanceof TransportError)) throw error; // the device is gone: there is nobody to take leave of
-      }
-    }
+    for (const link of this.#byType.values()) await letGo(link);
     this.#platform?.[Symbol.dispose]();
+  }
+}
+
+async function letGo(link: DriverLink): Promise<void> {
+  try {
+    await link[Symbol.asyncDispose]();
+  } catch (error) {
+    if (!(error instanceof TransportError)) throw error; // the device is gone: there is nobody to take leave of
   }
 }

@@ -4,18 +4,12 @@ import {
   IOREQ_READ,
   IOREQ_TYPE_COPY,
   IOREQ_TYPE_PCI_CONFIG,
+  IOREQ_TYPE_PIO,
 } from '@virtlab/abi/ioreq';
-import {
-  PCI_BASE_ADDRESS_0,
-  PCI_BASE_ADDRESS_MEM_MASK,
-  PCI_COMMAND,
-  PCI_COMMAND_MEMORY,
-} from '@virtlab/abi/pci';
 import { IdentityDeviceMemory, type MemoryRegion } from '@virtlab/guest-memory';
 import {
   type ForeignDomain,
   IoreqSlot,
-  POSTED_BIT_COUNT,
   PostedBits,
   type TrappedAccess,
   XEN_PAGES,
@@ -23,29 +17,45 @@ import {
 import { DeviceHost, type DeviceHostOptions } from '@virtlab/virtio';
 import {
   type AccessWidth,
-  type DoorbellRegistrar,
   type MsiSink,
-  type NotifyAddress,
   type PciBus,
   type VirtioPciFunction,
+  type VirtioPciFunctionOptions,
   createPciBus,
   createVirtioPciFunction,
   pciBdf,
 } from '@virtlab/virtio-pci';
 import type { Domain } from './domain.ts';
-import { HOTPLUG_VECTOR, IOREQ_DOORBELL, MSI_ADDRESS } from './hvm-platform.ts';
+import { intxLine } from './intx-lines.ts';
+import { NO_VECTOR, msiVector } from './msi-message.ts';
+import { PostedDoorbells } from './posted-doorbells.ts';
+import { HOTPLUG_VECTOR } from './posted-interrupts.ts';
 
 /**
  * The device model of one HVM domain: its PCI bus, served from another domain as an ioreq server is. Trapped accesses come
- * through the ioreq page, kicks as posted doorbells, and MSI goes back as posted vectors.
+ * through the ioreq page, kicks as posted doorbells; MSI goes back as posted vectors, INTx as levels.
  */
 export interface DeviceModelServer extends AsyncDisposable {
   readonly domain: DomId;
   readonly bus: PciBus;
+  readonly statistics: DeviceModelStatistics;
   /** Plugs a virtio device into a slot; the host serves it on this domain's event loop. */
-  addDevice(slot: number, options: Omit<DeviceHostOptions, 'aio'>): DeviceHost;
+  addDevice(slot: number, options: PciDeviceOptions): DeviceHost;
   /** Surprise removal. */
   removeDevice(slot: number): Promise<void>;
+}
+
+export interface PciDeviceOptions extends Omit<DeviceHostOptions, 'aio'> {
+  /** What the function is like. Default: modern, a vector for each queue. */
+  readonly pci?: Pick<VirtioPciFunctionOptions, 'vectorCount' | 'notifyMultiplier' | 'interfaceKind'>;
+}
+
+export interface DeviceModelStatistics {
+  /** Accesses served. */
+  readonly trapCount: number;
+  /** MSI messages that became vectors of the domain, and others (dropped). */
+  readonly messageCount: number;
+  readonly strayMessageCount: number;
 }
 
 /** Rejects with `HypercallError`: EINVAL for a domain that is not HVM, EEXIST when it has a device model, ESRCH. */
@@ -77,6 +87,7 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
   readonly #doorbells: PostedDoorbells;
   readonly #upcall: Disposable;
   readonly #devices = new Map<number, PluggedDevice>();
+  readonly statistics = { trapCount: 0, messageCount: 0, strayMessageCount: 0 };
   readonly #access: TrappedAccess = {
     type: 0,
     direction: 0,
@@ -84,7 +95,10 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
     addressHigh: 0,
     size: 1,
     data: 0,
+    dataHigh: 0,
   };
+  /** Upper half of what an access of 8 bytes read. */
+  #answerHigh = 0;
 
   constructor(own: Domain, domain: DomId, foreign: ForeignDomain) {
     const { xen, ram } = foreign.memory;
@@ -99,13 +113,15 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
     this.#upcall = own.addUpcall(() => this.poll());
   }
 
-  addDevice(slot: number, options: Omit<DeviceHostOptions, 'aio'>): DeviceHost {
+  addDevice(slot: number, { pci, ...options }: PciDeviceOptions): DeviceHost {
     const host = new DeviceHost({ ...options, aio: this.#own.aio });
     const pciFunction = createVirtioPciFunction({
       model: host,
       memory: new IdentityDeviceMemory([{ guestAddress: 0, region: this.#ram }]),
       msi: this,
+      intx: intxLine(this.#foreign.memory.xen, slot, () => this.#foreign.ring()),
       doorbells: this.#doorbells.registrarFor(pciBdf(slot)),
+      ...pci,
     });
     host.attach(pciFunction);
     this.bus.add(slot, pciFunction);
@@ -118,16 +134,20 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
     if (device === undefined) return;
     this.#devices.delete(slot);
     this.bus.remove(slot);
-    this.send(MSI_ADDRESS, 0, HOTPLUG_VECTOR);
+    this.#post(HOTPLUG_VECTOR);
     await device.host.detach();
     device.pciFunction[Symbol.dispose]();
   }
 
-  /** An MSI write: the local APIC's address, the vector in the data (PCI §6.8.2). Anything else goes nowhere. */
+  /** An MSI write (PCI §6.8.2), decoded as x86 does; what interrupts nobody goes nowhere. */
   send(addressLow: number, addressHigh: number, data: number): void {
-    if (addressLow !== MSI_ADDRESS || addressHigh !== 0 || data >= POSTED_BIT_COUNT) return;
-    this.#vectors.post(data);
-    this.#foreign.ring();
+    const vector = msiVector(addressLow, addressHigh, data);
+    if (vector === NO_VECTOR) {
+      this.statistics.strayMessageCount += 1;
+      return;
+    }
+    this.statistics.messageCount += 1;
+    this.#post(vector);
   }
 
   /** Serves what the domain left: kicks and a trapped access. */
@@ -140,91 +160,52 @@ class HvmDeviceModel implements DeviceModelServer, MsiSink {
     this.#upcall[Symbol.dispose]();
   }
 
-  #serveTrap(): void {
-    const access = this.#access;
-    if (this.#slot.take(access)) this.#slot.answer(access.direction, this.#perform(access));
+  #post(vector: number): void {
+    this.#vectors.post(vector);
     this.#foreign.ring();
   }
 
-  #perform({ type, direction, addressLow, addressHigh, size, data }: TrappedAccess): number {
+  #serveTrap(): void {
+    const access = this.#access;
+    if (this.#slot.take(access)) {
+      this.statistics.trapCount += 1;
+      this.#answerHigh = 0;
+      const answer = this.#perform(access);
+      this.#slot.answer(access.direction, answer, this.#answerHigh);
+    }
+    this.#foreign.ring();
+  }
+
+  /** What a read answers; what has no such width, as configuration space none of 8 bytes, is all ones. */
+  #perform({ type, direction, addressLow, addressHigh, size, data, dataHigh }: TrappedAccess): number {
+    const isRead = direction === IOREQ_READ;
+    const address = addressHigh * 2 ** 32 + addressLow;
+    if (size === 8) return this.#performWide(type, isRead, address, data, dataHigh);
     const width = size as AccessWidth;
     if (type === IOREQ_TYPE_PCI_CONFIG) {
       const bdf = addressHigh >>> (IOREQ_PCI_FUNCTION_SHIFT - 32);
-      if (direction === IOREQ_READ) return this.bus.configRead(bdf, addressLow, width);
+      if (isRead) return this.bus.configRead(bdf, addressLow, width);
       this.bus.configWrite(bdf, addressLow, width, data);
       this.#doorbells.place(bdf);
     } else if (type === IOREQ_TYPE_COPY) {
-      const address = addressHigh * 2 ** 32 + addressLow;
-      if (direction === IOREQ_READ) return this.bus.memoryRead(address, width);
+      if (isRead) return this.bus.memoryRead(address, width);
       this.bus.memoryWrite(address, width, data);
+    } else if (type === IOREQ_TYPE_PIO) {
+      if (isRead) return this.bus.portRead(address, width);
+      this.bus.portWrite(address, width, data);
     }
     return 0xffff_ffff;
   }
-}
 
-interface PostedDoorbell {
-  readonly bdf: number;
-  readonly address: NotifyAddress;
-  readonly onRing: () => void;
-}
-
-/** Kicks that bypass the trap: bits that the domain posts, found by the address a kick would be written to. */
-class PostedDoorbells {
-  readonly #bits: PostedBits;
-  readonly #table: Uint32Array;
-  readonly #bus: PciBus;
-  readonly #doorbells: (PostedDoorbell | undefined)[] = Array.from({ length: IOREQ_DOORBELL });
-
-  constructor(xen: MemoryRegion, bus: PciBus) {
-    this.#bits = new PostedBits(xen, XEN_PAGES.postedDoorbells);
-    this.#table = xen.u32.subarray(
-      XEN_PAGES.doorbellTable / 4,
-      XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT,
-    );
-    this.#bus = bus;
-  }
-
-  registrarFor(bdf: number): DoorbellRegistrar {
-    return {
-      register: (address, onRing) => {
-        const bit = this.#doorbells.indexOf(undefined);
-        if (bit < 0) return { [Symbol.dispose]: () => {} }; // none free: this queue's kicks are trapped
-        this.#doorbells[bit] = { bdf, address, onRing };
-        this.place(bdf);
-        return {
-          [Symbol.dispose]: () => {
-            this.#doorbells[bit] = undefined;
-            this.#setAddress(bit, 0);
-          },
-        };
-      },
-    };
-  }
-
-  /** The function's BARs may have moved: its doorbells move along. */
-  place(bdf: number): void {
-    for (const [bit, doorbell] of this.#doorbells.entries()) {
-      if (doorbell?.bdf === bdf) this.#setAddress(bit, this.#addressOf(doorbell));
+  #performWide(type: number, isRead: boolean, address: number, data: number, dataHigh: number): number {
+    this.#answerHigh = 0xffff_ffff;
+    if (type !== IOREQ_TYPE_COPY) return 0xffff_ffff;
+    if (!isRead) {
+      this.bus.memoryWrite64(address, (BigInt(dataHigh) << 32n) | BigInt(data));
+      return 0xffff_ffff;
     }
-  }
-
-  drain(onTrap: () => void): number {
-    return this.#bits.drain((bit) => {
-      if (bit === IOREQ_DOORBELL) onTrap();
-      else this.#doorbells[bit]?.onRing();
-    });
-  }
-
-  #addressOf({ bdf, address }: PostedDoorbell): number {
-    const register = PCI_BASE_ADDRESS_0 + 4 * address.bar;
-    if ((this.#bus.configRead(bdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0) return 0;
-    const low = (this.#bus.configRead(bdf, register, 4) & PCI_BASE_ADDRESS_MEM_MASK) >>> 0;
-    const base = this.#bus.configRead(bdf, register + 4, 4) * 2 ** 32 + low;
-    return base === 0 ? 0 : base + address.offset;
-  }
-
-  #setAddress(bit: number, address: number): void {
-    Atomics.store(this.#table, 2 * bit + 1, Math.floor(address / 2 ** 32));
-    Atomics.store(this.#table, 2 * bit, address >>> 0);
+    const value = this.bus.memoryRead64(address);
+    this.#answerHigh = Number(value >> 32n);
+    return Number(BigInt.asUintN(32, value));
   }
 }

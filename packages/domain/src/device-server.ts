@@ -1,7 +1,8 @@
-import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
+import { VIRTIO_XENBUS_KEY_PROFILE, VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import type { DeviceHost, VirtioDevice } from '@virtlab/virtio';
 import { type VirtioBackends, watchVirtioBackends } from '@virtlab/virtio-xenbus';
 import type { Xenstore } from '@virtlab/xenstore';
+import { type DeviceBus, profileOf } from './connect-devices.ts';
 import type { Domain } from './domain.ts';
 import type { Guest, Toolstack } from './toolstack.ts';
 
@@ -13,8 +14,17 @@ const FIRST_SLOT = 3;
  * directory for a PV guest. The device cannot tell.
  */
 export interface DeviceServer extends AsyncDisposable {
-  /** Before the guest starts, or later as hotplug. `index` numbers the guest's devices from 0. */
-  plug(guest: Guest, index: number, device: VirtioDevice, name: string): Promise<void>;
+  /**
+   * Before the guest starts, or later as hotplug. `index` numbers the guest's devices from 0. The profile of a PV guest's
+   * device is written into its backend's directory, by the toolstack. Default `xenbus`.
+   */
+  plug(
+    guest: Guest,
+    index: number,
+    device: VirtioDevice,
+    name: string,
+    bus?: Exclude<DeviceBus, 'pci'>,
+  ): Promise<void>;
   /** Surprise removal. */
   unplug(guest: Guest, index: number): Promise<void>;
   /** The model in front of the device, while its guest lives; over xenbus only once its backend runs. */
@@ -45,14 +55,15 @@ export async function createDeviceServer(
       for (const at of map.keys()) if (at.startsWith(`${domain}/`)) map.delete(at);
   });
   return {
-    plug: async (guest, index, device, name) => {
+    plug: async (guest, index, device, name, bus = 'xenbus') => {
       const at = key(guest.domain, index);
       if (guest.deviceModel !== undefined) {
         hosts.set(at, guest.deviceModel.addDevice(FIRST_SLOT + index, { device, name }));
         return;
       }
       promised.set(at, { device, name });
-      await toolstack.attachXenbusDevice(guest, VIRTIO_XENBUS_KIND, index);
+      const backend = { [VIRTIO_XENBUS_KEY_PROFILE]: profileOf(bus) };
+      await toolstack.attachXenbusDevice(guest, VIRTIO_XENBUS_KIND, index, { backend });
     },
     unplug: async (guest, index) => {
       if (guest.deviceModel !== undefined) await guest.deviceModel.removeDevice(FIRST_SLOT + index);

@@ -1,3 +1,4 @@
+import type { StoreOptions } from '@virtlab/xenstore';
 import type { Domain } from './domain.ts';
 import { type DeviceServer, createDeviceServer } from './device-server.ts';
 import { type Toolstack, createToolstack } from './toolstack.ts';
@@ -10,9 +11,14 @@ export interface Dom0Services extends AsyncDisposable {
   readonly devices: DeviceServer;
 }
 
+export interface Dom0Options {
+  /** Of xenstored. */
+  readonly store?: StoreOptions;
+}
+
 /** Starts domain 0's services; disposing ends them in order, after the guests. */
-export async function startDom0(domain: Domain): Promise<Dom0Services> {
-  const xenstored = await startXenstored(domain);
+export async function startDom0(domain: Domain, options: Dom0Options = {}): Promise<Dom0Services> {
+  const xenstored = await startXenstored(domain, options.store);
   const toolstack = createToolstack(domain, xenstored.store);
   const devices = await createDeviceServer(domain, xenstored.store, toolstack);
   return {

@@ -1,18 +1,19 @@
 import type { DomId, EvtchnPort } from '@virtlab/abi/brands';
-import { GNTTAB_NR_RESERVED_ENTRIES } from '@virtlab/abi/grant-table';
+import {
+  GNTTAB_DEFAULT_MAX_MAPTRACK_FRAMES,
+  GNTTAB_MAPTRACK_PER_PAGE,
+  GNTTAB_NR_RESERVED_ENTRIES,
+} from '@virtlab/abi/grant-table';
 import type { AioContext, BottomHalf } from '@virtlab/aio';
+import { type EventChannels, type EventTarget, createEventChannels } from '@virtlab/event-channel';
 import {
-  type EventChannelHypercalls,
-  type EventChannels,
-  type EventTarget,
-  createEventChannels,
-} from '@virtlab/event-channel';
-import {
-  type GrantMapper,
-  type GrantTable,
+  type CopyingGrantMapper,
   type GrantTableView,
+  type VersionedGrantTable,
   createGrantMapper,
   createGrantTable,
+  keepReclaiming,
+  maptrackFramesMax,
 } from '@virtlab/grant-table';
 import { type MemoryRegion, PageAllocator } from '@virtlab/guest-memory';
 import {
@@ -23,12 +24,10 @@ import {
   PAGE_SIZE,
   type ShutdownReason,
   XEN_PAGES,
+  eventHypercalls,
+  eventTargetOf,
   grantTableOf,
 } from '@virtlab/hypervisor';
-import { toEventChannelError } from './errors.ts';
-
-/** A peer's mappings at once, at most. */
-const MAP_COUNT_MAX = 65536;
 
 /** What the code of a domain has: its memory, its ports, its grants, its event loop. */
 export interface Domain extends AsyncDisposable {
@@ -39,8 +38,9 @@ export interface Domain extends AsyncDisposable {
   /** Free frames of RAM; the last frame is xenstore's. */
   readonly pages: PageAllocator;
   readonly events: EventChannels;
-  readonly grants: GrantTable;
-  readonly grantMapper: GrantMapper;
+  /** Of the version that the domain's table had at boot; deferred grants are retried by themselves. */
+  readonly grants: VersionedGrantTable;
+  readonly grantMapper: CopyingGrantMapper;
   /** The port is the platform's own, open as long as the domain lives: no leak. */
   keepPort(port: EvtchnPort): void;
   /**
@@ -71,8 +71,8 @@ class BootedDomain implements Domain {
   readonly ram: MemoryRegion;
   readonly pages: PageAllocator;
   readonly events: EventChannels;
-  readonly grants: GrantTable;
-  readonly grantMapper: GrantMapper;
+  readonly grants: VersionedGrantTable;
+  readonly grantMapper: CopyingGrantMapper;
   readonly #platformPorts = new Set<EvtchnPort>();
   readonly #upcalls = new Set<() => boolean>();
   readonly #targets = new Map<DomId, EventTarget>();
@@ -88,11 +88,7 @@ class BootedDomain implements Domain {
     this.connection = connection;
     this.ram = memory.ram;
     this.pages = new PageAllocator(0, memory.ram.size - PAGE_SIZE);
-    const own: EventTarget = {
-      region: memory.xen,
-      sharedInfoOffset: XEN_PAGES.sharedInfo,
-      wake: () => this.#wakeSelf(),
-    };
+    const own = eventTargetOf(memory.xen, () => this.#wakeSelf());
     this.events = createEventChannels({
       domain,
       own,
@@ -104,15 +100,18 @@ class BootedDomain implements Domain {
       },
     });
     const reservedCount = GNTTAB_NR_RESERVED_ENTRIES;
-    this.grants = createGrantTable({ domain, view: grantTableOf(memory), reservedCount });
+    const ownTable = grantTableOf(memory);
+    const maptrackFrames = maptrackFramesMax(ownTable) ?? GNTTAB_DEFAULT_MAX_MAPTRACK_FRAMES;
+    this.grants = createGrantTable({ domain, view: ownTable, reservedCount });
     this.grantMapper = createGrantMapper({
       domain,
-      mapCountMax: MAP_COUNT_MAX,
+      mapCountMax: maptrackFrames * GNTTAB_MAPTRACK_PER_PAGE,
       peers: { table: (peer) => this.#tables.get(peer) },
     });
-    this.#tables.set(domain, grantTableOf(memory));
+    this.#tables.set(domain, ownTable);
     this.addUpcall(() => this.events.hasPending() && this.events.dispatch() > 0);
     this.#registrations.push(
+      keepReclaiming(this.grants, { createTimer: (run) => aio.createTimer(run) }),
       connection.onDomainGone((peer) => {
         this.#targets.delete(peer);
         this.#tables.delete(peer);
@@ -193,27 +192,8 @@ class BootedDomain implements Domain {
   #target(foreign: ForeignDomain): EventTarget {
     const held = this.#targets.get(foreign.domain);
     if (held !== undefined) return held;
-    const target: EventTarget = {
-      region: foreign.memory.xen,
-      sharedInfoOffset: XEN_PAGES.sharedInfo,
-      wake: () => foreign.ring(),
-    };
+    const target = eventTargetOf(foreign.memory.xen, () => foreign.ring());
     this.#targets.set(foreign.domain, target);
     return target;
   }
-}
-
-function eventHypercalls(connection: HypervisorConnection): EventChannelHypercalls {
-  return {
-    allocUnbound: (domain, remote) =>
-      connection.call('alloc_unbound', domain, remote).catch(toEventChannelError),
-    bindInterdomain: (remote, port) =>
-      connection.call('bind_interdomain', remote, port).catch(toEventChannelError),
-    bindVirq: (virq, vcpu) => connection.call('bind_virq', virq, vcpu).catch(toEventChannelError),
-    bindIpi: (vcpu) => connection.call('bind_ipi', vcpu).catch(toEventChannelError),
-    close: async (port: EvtchnPort) => {
-      await connection.call('evtchn_close', port).catch(toEventChannelError);
-    },
-    status: (domain, port) => connection.call('evtchn_status', domain, port).catch(toEventChannelError),
-  };
 }

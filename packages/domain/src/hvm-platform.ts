@@ -3,6 +3,7 @@ import {
   IOREQ_READ,
   IOREQ_TYPE_COPY,
   IOREQ_TYPE_PCI_CONFIG,
+  IOREQ_TYPE_PIO,
   IOREQ_WRITE,
 } from '@virtlab/abi/ioreq';
 import { PCI_VENDOR_ID } from '@virtlab/abi/pci';
@@ -19,20 +20,11 @@ import {
   PostedBits,
   XEN_PAGES,
 } from '@virtlab/hypervisor';
-import type {
-  AccessWidth,
-  InterruptController,
-  InterruptVectors,
-  KickPath,
-  PciAccess,
-} from '@virtlab/virtio-pci';
+import type { AccessWidth, InterruptController, KickPath, PciAccess } from '@virtlab/virtio-pci';
 import type { Domain } from './domain.ts';
 import { DomainError } from './errors.ts';
+import { HOTPLUG_VECTOR, PostedInterruptController } from './posted-interrupts.ts';
 
-/** Where x86 writes message-signalled interrupts: the local APIC's range; the data is the vector. */
-export const MSI_ADDRESS = 0xfee0_0000;
-/** The last vector tells that a slot changed, as a hotplug GPE does. */
-export const HOTPLUG_VECTOR: number = POSTED_BIT_COUNT - 1;
 /** The last doorbell says that the ioreq slot holds an access. */
 export const IOREQ_DOORBELL: number = POSTED_BIT_COUNT - 1;
 /** How long a trap waits for its answer unless told otherwise. */
@@ -46,7 +38,9 @@ export interface HvmPlatform extends Disposable {
   readonly statistics: {
     readonly trapCount: number;
     readonly unansweredCount: number;
+    /** Messages' vectors taken, and runs of INTx handlers. */
     readonly vectorCount: number;
+    readonly lineCount: number;
   };
 }
 
@@ -93,6 +87,8 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
   readonly #removalWatches = new Set<{ readonly bdf: number; readonly onRemoved: () => void }>();
   #trapCount = 0;
   #unansweredCount = 0;
+  #responseHigh = 0;
+  readonly #isAnswered = (): boolean => this.#slot.isAnswered();
 
   constructor(domain: Domain, server: ForeignDomain, trapTimeoutMs: number) {
     const { xen } = domain.connection.memory;
@@ -105,7 +101,7 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
       XEN_PAGES.doorbellTable / 4,
       XEN_PAGES.doorbellTable / 4 + 2 * POSTED_BIT_COUNT,
     );
-    this.interrupts = new PostedInterruptController(new PostedBits(xen, XEN_PAGES.postedVectors));
+    this.interrupts = new PostedInterruptController(xen, domain.aio);
     this.interrupts.onVector(HOTPLUG_VECTOR, () => this.#lookForRemovals());
     this.#registrations = [
       domain.addUpcall(() => this.interrupts.poll()),
@@ -118,6 +114,7 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
       trapCount: this.#trapCount,
       unansweredCount: this.#unansweredCount,
       vectorCount: this.interrupts.vectorCount,
+      lineCount: this.interrupts.lines.interruptCount,
     };
   }
 
@@ -130,11 +127,29 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
   }
 
   memoryRead(address: number, width: AccessWidth): number {
-    return this.#trap(IOREQ_TYPE_COPY, IOREQ_READ, address >>> 0, Math.floor(address / 2 ** 32), width, 0);
+    return this.#trap(IOREQ_TYPE_COPY, IOREQ_READ, address >>> 0, highWord(address), width, 0);
   }
 
   memoryWrite(address: number, width: AccessWidth, value: number): void {
-    this.#trap(IOREQ_TYPE_COPY, IOREQ_WRITE, address >>> 0, Math.floor(address / 2 ** 32), width, value);
+    this.#trap(IOREQ_TYPE_COPY, IOREQ_WRITE, address >>> 0, highWord(address), width, value);
+  }
+
+  memoryRead64(address: number): bigint {
+    const low = this.#trap(IOREQ_TYPE_COPY, IOREQ_READ, address >>> 0, highWord(address), 8, 0);
+    return (BigInt(this.#responseHigh) << 32n) | BigInt(low);
+  }
+
+  memoryWrite64(address: number, value: bigint): void {
+    const [low, high] = [BigInt.asUintN(32, value), BigInt.asUintN(32, value >> 32n)].map(Number);
+    this.#trap(IOREQ_TYPE_COPY, IOREQ_WRITE, address >>> 0, highWord(address), 8, low!, high);
+  }
+
+  portRead(port: number, width: AccessWidth): number {
+    return this.#trap(IOREQ_TYPE_PIO, IOREQ_READ, port, 0, width, 0);
+  }
+
+  portWrite(port: number, width: AccessWidth, value: number): void {
+    this.#trap(IOREQ_TYPE_PIO, IOREQ_WRITE, port, 0, width, value);
   }
 
   watchRemoval(bdf: number, onRemoved: () => void): Disposable {
@@ -158,29 +173,34 @@ class Platform implements HvmPlatform, PciAccess, KickPath {
 
   [Symbol.dispose](): void {
     for (const registration of this.#registrations) registration[Symbol.dispose]();
+    this.interrupts[Symbol.dispose]();
     this.#removalWatches.clear();
   }
 
+  /** The response, all ones if there is none; of an access of 8 bytes its low half, the other one is `#responseHigh`. */
   #trap(
     type: number,
     direction: number,
     low: number,
     high: number,
-    width: AccessWidth,
+    width: AccessWidth | 8,
     value: number,
+    valueHigh: number = 0,
   ): number {
     this.#trapCount += 1;
-    const mask = width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
+    const mask = width >= 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
     if (this.#requireSlot()) {
-      this.#slot.submit(type, direction, low, high, width, value);
+      this.#slot.submit(type, direction, low, high, width, value, valueHigh);
       this.#doorbells.post(IOREQ_DOORBELL);
       const { connection, aio } = this.#domain;
-      const isAnswered = (): boolean => this.#slot.isAnswered();
-      if (connection.trap(aio, this.#server, isAnswered, this.#trapTimeoutMs))
+      if (connection.trap(aio, this.#server, this.#isAnswered, this.#trapTimeoutMs)) {
+        this.#responseHigh = this.#slot.responseHigh;
         return (this.#slot.takeResponse() & mask) >>> 0;
+      }
       this.#isOverdue = true;
     }
     this.#unansweredCount += 1;
+    this.#responseHigh = 0xffff_ffff;
     return mask;
   }
 
@@ -209,56 +229,6 @@ function pciAddressHigh(bdf: number): number {
   return bdf << (IOREQ_PCI_FUNCTION_SHIFT - 32);
 }
 
-/** Vectors are bits of the domain's posted-vector area; handlers run in the domain's upcall. There are no INTx lines. */
-class PostedInterruptController implements InterruptController {
-  readonly #bits: PostedBits;
-  readonly #handlers: ((() => void) | undefined)[] = Array.from({ length: POSTED_BIT_COUNT });
-  readonly #taken = new Uint8Array(POSTED_BIT_COUNT);
-  vectorCount = 0;
-
-  constructor(bits: PostedBits) {
-    this.#bits = bits;
-    this.#taken[HOTPLUG_VECTOR] = 1;
-  }
-
-  onVector(vector: number, handler: (() => void) | undefined): void {
-    this.#handlers[vector] = handler;
-  }
-
-  poll(): boolean {
-    if (!this.#bits.hasOutstanding()) return false;
-    const before = this.vectorCount;
-    this.#bits.drain((vector) => {
-      this.vectorCount += 1;
-      this.#handlers[vector]?.();
-    });
-    return this.vectorCount !== before;
-  }
-
-  allocateVectors(count: number): InterruptVectors | undefined {
-    const vectors: number[] = [];
-    for (let vector = 0; vector < POSTED_BIT_COUNT && vectors.length < count; vector += 1) {
-      if (this.#taken[vector] === 0) vectors.push(vector);
-    }
-    if (vectors.length < count) return undefined;
-    for (const vector of vectors) this.#taken[vector] = 1;
-    return {
-      messages: vectors.map((data) => ({ addressLow: MSI_ADDRESS, addressHigh: 0, data })),
-      onVector: (index, handler) => {
-        const vector = vectors[index];
-        if (vector === undefined) throw new RangeError(`Vector ${index} of ${vectors.length}`);
-        this.onVector(vector, handler);
-      },
-      [Symbol.dispose]: () => {
-        for (const vector of vectors.splice(0)) {
-          this.#taken[vector] = 0;
-          this.onVector(vector, undefined);
-        }
-      },
-    };
-  }
-
-  onLine(): undefined {
-    return undefined;
-  }
+function highWord(address: number): number {
+  return Math.floor(address / 2 ** 32);
 }

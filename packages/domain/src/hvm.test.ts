@@ -2,8 +2,9 @@ import { VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
 import { IdentityDmaMapper } from '@virtlab/guest-memory';
 import { type DeviceHost, TransportError, initializeDevice } from '@virtlab/virtio';
 import { type TransportUnderTest, describeTransport } from '@virtlab/virtio/conformance';
-import { assignBars, connectVirtioPci, enumeratePci } from '@virtlab/virtio-pci';
+import { type CallMode, assignBars, connectVirtioPci, enumeratePci } from '@virtlab/virtio-pci';
 import { expect, it } from 'vitest';
+import type { DeviceModelServer } from './device-model.ts';
 import { createHvmPlatform } from './hvm-platform.ts';
 import { createLocalSystem } from './testing/local-system.ts';
 
@@ -11,19 +12,28 @@ const SLOT = 3;
 const WINDOW = { base: 0xe000_0000, size: 0x1000_0000 };
 
 type Device = ConstructorParameters<typeof DeviceHost>[0]['device'];
+type PciOptions = NonNullable<Parameters<DeviceModelServer['addDevice']>[1]['pci']>;
 
-async function connect(device: Device): Promise<TransportUnderTest> {
+interface HvmVariant {
+  readonly pci?: PciOptions;
+  readonly callMode?: CallMode;
+  readonly registers?: 'bars' | 'window';
+}
+
+async function connect(device: Device, variant: HvmVariant = {}): Promise<TransportUnderTest> {
   const system = await createLocalSystem();
   let host: DeviceHost | undefined;
   const { domain, guest } = await system.addGuest('hvm', 'hvm', async ({ deviceModel }) => {
-    host = deviceModel!.addDevice(SLOT, { device });
+    host = deviceModel!.addDevice(SLOT, { device, onError: () => {}, pci: variant.pci ?? {} });
   });
   const platform = await createHvmPlatform(domain);
   const { access, interrupts, kicks } = platform;
   assignBars(access, WINDOW);
   const { bdf } = enumeratePci(access)[0]!;
   const dma = new IdentityDmaMapper(domain.ram, { pages: domain.pages });
-  const link = await connectVirtioPci({ access, bdf, interrupts, kicks, dma, aio: domain.aio });
+  const { registers = 'bars', callMode = 'msix-per-queue' } = variant;
+  const link = await connectVirtioPci({ access, bdf, interrupts, kicks, dma, aio: domain.aio, registers });
+  expect(link.transport.callMode).toBe(callMode);
   return {
     link,
     driverAio: domain.aio,
@@ -51,6 +61,14 @@ async function settle(): Promise<void> {
 describeTransport({
   name: 'virtio_pci of an HVM domain, trapped to domain 0',
   create: ({ device }) => connect(device),
+});
+
+describeTransport({
+  name: 'virtio_pci of an HVM domain, INTx, a page for each kick address, registers through the window',
+  create: ({ device }) => {
+    const pci = { vectorCount: 0, notifyMultiplier: 4096 };
+    return connect(device, { pci, callMode: 'intx', registers: 'window' });
+  },
 });
 
 it('a domain without a device model finds no bus: ENODEV', async () => {

@@ -12,7 +12,8 @@ export {
   type Toolstack,
   type XenbusDeviceKeys,
 } from './toolstack.ts';
-export { connectDevices, type DeviceBus, type DeviceLinks } from './connect-devices.ts';
+export { connectDevices, type DeviceBus, type DeviceLinks, type ReconnectWait } from './connect-devices.ts';
 export { createDeviceServer, type DeviceServer } from './device-server.ts';
-export { startDom0, type Dom0Services } from './dom0.ts';
+export { serveBackends, type DriverDomainOptions } from './driver-domain.ts';
+export { startDom0, type Dom0Options, type Dom0Services } from './dom0.ts';
 export { runProgram, type DomainProgramModule } from './program.ts';

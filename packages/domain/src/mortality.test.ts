@@ -154,7 +154,15 @@ describe('a device model that does not answer', () => {
     const { xen } = (await dom0.mapDomain(hvm.id)).memory;
     const slot = new IoreqSlot(xen, XEN_PAGES.ioreq, 0);
     const doorbells = new PostedBits(xen, XEN_PAGES.postedDoorbells);
-    const access: TrappedAccess = { type: 0, direction: 0, addressLow: 0, addressHigh: 0, size: 1, data: 0 };
+    const access: TrappedAccess = {
+      type: 0,
+      direction: 0,
+      addressLow: 0,
+      addressHigh: 0,
+      size: 1,
+      data: 0,
+      dataHigh: 0,
+    };
     const taken: number[] = [];
     let isStopped = false;
     const answer = (): void => {

@@ -29,7 +29,7 @@ describe('domain 0 and guests in one thread', () => {
     a.domain.events.send(port);
     await vi.waitFor(() => expect(events).toEqual(['b', 'a', 'b']));
     await b.domain.events.close(remote);
-    expect(await a.domain.events.status(port)).toEqual({ kind: 'unbound', remote: b.domain.id });
+    expect(await a.domain.events.status(port)).toEqual({ kind: 'unbound', vcpu: 0, remote: b.domain.id });
     await a.domain.events.close(port);
     expect(await system.close()).toEqual([]);
   });

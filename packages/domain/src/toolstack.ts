@@ -1,7 +1,7 @@
 import type { DomId } from '@virtlab/abi/brands';
 import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { XENBUS_DIR_ERROR } from '@virtlab/abi/xenbus';
-import { type DomainProgram, type DomainType, HypercallError } from '@virtlab/hypervisor';
+import { type DomainConfig, type DomainProgram, type DomainType, HypercallError } from '@virtlab/hypervisor';
 import { backendsPath, createDevice, domainPath, isLost, isMissing, removeDevice } from '@virtlab/xenbus';
 import { type Xenstore, XenstoreError } from '@virtlab/xenstore';
 import { type DeviceModelServer, createDeviceModel } from './device-model.ts';
@@ -14,6 +14,8 @@ export interface GuestConfig {
   /** Bytes. */
   readonly ramSize: number;
   readonly program: DomainProgram;
+  /** Of its grant table and maptrack; by default all that a machine allows. */
+  readonly grantLimits?: DomainConfig['grantLimits'];
 }
 
 /** A domain that the toolstack made; not yet running until `start`. */
@@ -28,7 +30,7 @@ export interface Guest {
 /** What makes domains and gives them devices, as libxl does; runs in domain 0. */
 export interface Toolstack {
   createGuest(config: GuestConfig): Promise<Guest>;
-  /** Makes the xenstore directories of a xenbus device and its backend in this domain. */
+  /** Makes the xenstore directories of a xenbus device; what stood in its place goes. */
   attachXenbusDevice(guest: Guest, kind: string, index: number, keys?: XenbusDeviceKeys): Promise<void>;
   detachXenbusDevice(guest: Guest, kind: string, index: number): Promise<void>;
   /** Asks the domain to power off (`control/shutdown`), waits, and destroys it if it does not. True if it went by itself. */
@@ -40,6 +42,8 @@ export interface Toolstack {
 export interface XenbusDeviceKeys {
   readonly frontend?: Readonly<Record<string, string>>;
   readonly backend?: Readonly<Record<string, string>>;
+  /** Which domain serves it, see `serveBackends`. Default: this one. */
+  readonly backendDomain?: DomId;
 }
 
 export function createToolstack(own: Domain, store: Xenstore): Toolstack {
@@ -55,9 +59,9 @@ class Libxl implements Toolstack {
     this.#store = store;
   }
 
-  async createGuest({ name, type, ramSize, program }: GuestConfig): Promise<Guest> {
+  async createGuest({ name, type, ramSize, program, grantLimits }: GuestConfig): Promise<Guest> {
     const own = this.#own;
-    const domain = await own.connection.call('domain_create', { name, type, ramSize });
+    const domain = await own.connection.call('domain_create', { name, type, ramSize, grantLimits });
     try {
       const foreign = await own.mapDomain(domain);
       seedXenstoreGrant(foreign, own.id);
@@ -86,7 +90,7 @@ class Libxl implements Toolstack {
       kind,
       index,
       frontendDomain: guest.domain,
-      backendDomain: this.#own.id,
+      backendDomain: keys.backendDomain ?? this.#own.id,
       frontendKeys: keys.frontend ?? {},
       backendKeys: keys.backend ?? {},
     });

@@ -1,7 +1,7 @@
 import type { DomId, EvtchnPort, GrantHandle } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
 import { PAGE_SIZE } from '@virtlab/hypervisor';
-import { type InProcessXenstore, type Xenstore, createXenstore } from '@virtlab/xenstore';
+import { type InProcessXenstore, type StoreOptions, type Xenstore, createXenstore } from '@virtlab/xenstore';
 import type { XenstoreRingPort } from '@virtlab/xenstore/server';
 import type { Domain } from './domain.ts';
 import { XENSTORE_GRANT } from './start-of-day.ts';
@@ -13,9 +13,10 @@ export interface XenstoredService extends AsyncDisposable {
   readonly store: Xenstore;
 }
 
-export async function startXenstored(own: Domain): Promise<XenstoredService> {
+export async function startXenstored(own: Domain, options: StoreOptions = {}): Promise<XenstoredService> {
   const introduced = new Set<DomId>();
   const daemon = createXenstore({
+    ...options,
     domains: {
       attach: async (domain, _gfn, port) => {
         const ring = await attachRing(own, domain, port);

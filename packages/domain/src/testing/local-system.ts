@@ -4,7 +4,7 @@ import { type DomainType, type LocalMachine, createLocalMachine } from '@virtlab
 import type { Xenstore } from '@virtlab/xenstore';
 import { type Domain, bootDomain } from '../domain.ts';
 import { connectOwnXenstore } from '../start-of-day.ts';
-import { type Dom0Services, startDom0 } from '../dom0.ts';
+import { type Dom0Options, type Dom0Services, startDom0 } from '../dom0.ts';
 import type { Guest } from '../toolstack.ts';
 
 /** A guest of a local system: its code is the test's. */
@@ -31,7 +31,8 @@ const RAM_SIZE = 16 << 20;
 
 /** `createContext` makes each domain's event loop. */
 export async function createLocalSystem(
-  createContext: () => AioContext = createAioContext,
+  createContext: (domain: DomId) => AioContext = () => createAioContext(),
+  options: Dom0Options = {},
 ): Promise<LocalSystem> {
   const ended: string[] = [];
   const booted = new Map<DomId, PromiseWithResolvers<Domain>>();
@@ -43,7 +44,7 @@ export async function createLocalSystem(
   const contexts = new Map<DomId, AioContext>();
   const machine = createLocalMachine({
     launch: (connection) => {
-      const aio = createContext();
+      const aio = createContext(connection.domain);
       contexts.set(connection.domain, aio);
       bootOf(connection.domain).resolve(bootDomain(connection, aio));
     },
@@ -60,7 +61,7 @@ export async function createLocalSystem(
     { xenstoreFrame: 0, xenstorePort: 0 },
   );
   const dom0 = await bootOf(domain0).promise;
-  const services = await startDom0(dom0);
+  const services = await startDom0(dom0, options);
   const { toolstack } = services;
   const guests: LocalGuest[] = [];
   return {
