@@ -13,6 +13,7 @@ interface DemoFlags {
   readonly keepImage?: string;
   readonly domains: number;
   readonly pcap?: string;
+  readonly tap?: string;
   readonly seconds: number;
   readonly json: boolean;
 }
@@ -38,13 +39,23 @@ export async function runDemoCommand(flags: DemoFlags): Promise<void> {
   }
 }
 
-function optionsOf({ transport, disk, keepImage, domains, pcap, seconds, json }: DemoFlags): DemoOptions {
+function optionsOf({
+  transport,
+  disk,
+  keepImage,
+  domains,
+  pcap,
+  tap,
+  seconds,
+  json,
+}: DemoFlags): DemoOptions {
   return {
     transports: transport === 'all' ? ['pci', 'xenbus'] : [transport],
     disk,
     keepImage,
     domains,
     pcap,
+    tap,
     seconds,
     json,
   };

@@ -222,6 +222,7 @@ describe('virtlab', () => {
       ['demo', '--pcap', '/nowhere/x.pcap'],
       '--pcap /nowhere/x.pcap: ENOENT',
     ],
+    ['a name for no interface', ['demo', '--tap', 'a/b'], '--tap: "a/b" is no name for an interface'],
     ['an image that is a folder', ['demo', '--disk', '/'], '--disk /: it is not a file'],
   ])('%s: exit code 2 and a message that names it', async (_what, args, message) => {
     const { code, stderr, stdout } = await virtlab(...args);

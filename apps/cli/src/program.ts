@@ -36,6 +36,10 @@ function demoCommand(): Command {
     )
     .option('--domains <count>', 'how many guests', wholeNumber, 2)
     .option('--pcap <file>', 'write the frames of the switch to this file')
+    .option(
+      '--tap <interface>',
+      'plug this TAP interface of this machine into the switch (made if it is not there)',
+    )
     .option('--seconds <seconds>', 'length of each measurement', positiveNumber, 1)
     .option('--json', 'print one JSON document instead of the report', false)
     .exitOverride((error) => process.exit(error.exitCode === 0 ? EXIT_OK : EXIT_USAGE))

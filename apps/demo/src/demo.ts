@@ -1,6 +1,7 @@
 import { checkCapture, openDiskImage } from './disk-image.ts';
 import { Lab } from './lab.ts';
 import { DOMAINS_MAX, DemoError, type DemoOptions } from './options.ts';
+import { checkTap } from './tap-interface.ts';
 import { type Reporter, SILENT_REPORTER, createTextReporter } from './reporter.ts';
 import { type TransportResult, runTransport } from './workload.ts';
 
@@ -26,6 +27,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   const report = options.json ? SILENT_REPORTER : createTextReporter(process.stdout);
   const start = performance.now();
   if (options.pcap !== undefined) await checkCapture(options.pcap);
+  if (options.tap !== undefined) checkTap(options.tap);
   await using image = await openDiskImage(options);
   const { dom0BootMs, transports, warnings } = await withLab(signal, (lab) =>
     run(lab, options, image, report),
@@ -64,13 +66,15 @@ async function run(
   report: Reporter,
 ): Promise<Pick<DemoResult, 'dom0BootMs' | 'transports' | 'warnings'>> {
   const start = performance.now();
-  await lab.bootDom0({ ip: DOM0_IP, mac: DOM0_MAC, pcap: options.pcap });
+  await lab.bootDom0({ ip: DOM0_IP, mac: DOM0_MAC, pcap: options.pcap, tap: options.tap });
   const dom0BootMs = performance.now() - start;
   const pid = lab.machine.hypervisor.domains()[0]?.pid;
   report.line(`hypervisor   this process (${process.pid})`);
   report.line(
     `domain 0     process ${pid}, up after ${dom0BootMs.toFixed(0)} ms: xenstored, toolstack, devices, switch`,
   );
+  if (options.tap !== undefined)
+    report.line(`TAP          ${options.tap} is on the switch, beside ${DOM0_IP}`);
   const transports: TransportResult[] = [];
   for (const transport of options.transports) {
     transports.push(await runTransport(lab, transport, image, options, report));

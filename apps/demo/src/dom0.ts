@@ -8,8 +8,9 @@ import {
   createHostPort,
   createLearningSwitch,
   createNetDevice,
+  joinPorts,
 } from '@virtlab/virtio-net';
-import { type PcapFile, createPcapFile } from '@virtlab/virtio-net/node';
+import { type PcapFile, type TapPort, createPcapFile, createTapPort } from '@virtlab/virtio-net/node';
 import { createRngDevice } from '@virtlab/virtio-rng';
 import { nodeCryptoSource } from '@virtlab/virtio-rng/node';
 import {
@@ -48,6 +49,7 @@ class Dom0 {
   readonly #switch: LearningSwitch;
   readonly #station: NetworkStation;
   readonly #capture: PcapFile | undefined;
+  readonly #tap: TapPort | undefined;
   readonly #guests = new Map<number, RunningGuest>();
 
   constructor(domain: Domain, services: Dom0Services, args: Dom0Arguments) {
@@ -60,6 +62,8 @@ class Dom0 {
     });
     const port = createHostPort(this.#switch, 'dom0');
     this.#station = new NetworkStation(domain.aio, port, { mac: parseMac(args.mac), ip: parseIp(args.ip) });
+    this.#tap = args.tap === undefined ? undefined : createTapPort({ aio: domain.aio, name: args.tap });
+    if (this.#tap !== undefined) joinPorts(this.#switch.addPort('tap'), this.#tap);
   }
 
   requests(): RequestTable<Dom0Requests> {
@@ -146,6 +150,7 @@ class Dom0 {
   async #shutdown(): Promise<readonly string[]> {
     await this.#services[Symbol.asyncDispose]();
     await this.#capture?.close();
+    this.#tap?.[Symbol.dispose]();
     const leaks = this.#domain.leaks();
     setImmediate(() => void this.#domain.shutdown('poweroff')); // after the answer has left
     return leaks;

@@ -21,6 +21,7 @@ export interface Dom0Arguments {
   readonly ip: string;
   readonly mac: string;
   readonly pcap: string | undefined;
+  readonly tap: string | undefined;
 }
 
 /** One entry of each: how a domain is asked. `launcher to domain` is `{ op, ... }`. */

@@ -8,6 +8,8 @@ export interface DemoOptions {
   readonly keepImage: string | undefined;
   readonly domains: number;
   readonly pcap: string | undefined;
+  /** A TAP interface of this machine that is plugged into the switch: made if there is none of that name. */
+  readonly tap: string | undefined;
   /** Length of each measurement. */
   readonly seconds: number;
   /** One JSON document on stdout instead of the report. */
@@ -20,6 +22,7 @@ export const DEMO_DEFAULTS: DemoOptions = {
   keepImage: undefined,
   domains: 2,
   pcap: undefined,
+  tap: undefined,
   seconds: 1,
   json: false,
 };

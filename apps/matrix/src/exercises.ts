@@ -1,4 +1,5 @@
 import type { AioContext } from '@virtlab/aio';
+import type { FeatureBits } from '@virtlab/abi/brands';
 import type { DriverLink } from '@virtlab/virtio';
 import { createBlkDriver } from '@virtlab/virtio-blk';
 import { createNetDriver } from '@virtlab/virtio-net';
@@ -10,7 +11,7 @@ export const DEVICES = ['rng', 'blk', 'net'] as const;
 export type DeviceName = (typeof DEVICES)[number];
 
 /** Drives one device through its link and throws, naming it, at the first thing that is not as it should be. */
-export type Exercise = (link: DriverLink, aio: AioContext) => Promise<void>;
+export type Exercise = (link: DriverLink, aio: AioContext, ringFeatures: FeatureBits) => Promise<void>;
 
 /** The same driver code whatever the link is: this table is what the grid is about. */
 export const EXERCISES: { readonly [Name in DeviceName]: Exercise } = {
@@ -21,9 +22,12 @@ export const EXERCISES: { readonly [Name in DeviceName]: Exercise } = {
 
 const SECTOR_SIZE = 512;
 
-async function exerciseRng(link: DriverLink, aio: AioContext): Promise<void> {
-  const driver = await createRngDriver(link, { aio });
-  let at = 0;
+/** How far the sequence of a device has been drawn by those before. */
+const drawn = new WeakMap<DriverLink, number>();
+
+async function exerciseRng(link: DriverLink, aio: AioContext, ringFeatures: FeatureBits): Promise<void> {
+  const driver = await createRngDriver(link, { aio, ringFeatures });
+  let at = drawn.get(link) ?? 0;
   for (const size of [1, 7, 512, 4096, 4097, 60_000]) {
     const bytes = new Uint8Array(size);
     for (let filled = 0; filled < size;) filled += await driver.read(bytes.subarray(filled));
@@ -34,11 +38,12 @@ async function exerciseRng(link: DriverLink, aio: AioContext): Promise<void> {
       );
     at += size;
   }
+  drawn.set(link, at);
   await driver.stop();
 }
 
-async function exerciseBlk(link: DriverLink, aio: AioContext): Promise<void> {
-  const disk = await createBlkDriver(link, { aio });
+async function exerciseBlk(link: DriverLink, aio: AioContext, ringFeatures: FeatureBits): Promise<void> {
+  const disk = await createBlkDriver(link, { aio, ringFeatures });
   equal('capacity', disk.capacitySectors, DISK_SECTORS);
   equal('serial', await disk.getId(), DISK_SERIAL);
   const sizes = [1, 2, 7, 8, 9, 64, 300];
@@ -67,8 +72,8 @@ async function exerciseBlk(link: DriverLink, aio: AioContext): Promise<void> {
 }
 
 /** The peer echoes every frame with the addresses swapped. */
-async function exerciseNet(link: DriverLink, aio: AioContext): Promise<void> {
-  const net = await createNetDriver(link, { aio });
+async function exerciseNet(link: DriverLink, aio: AioContext, ringFeatures: FeatureBits): Promise<void> {
+  const net = await createNetDriver(link, { aio, ringFeatures });
   equalBytes('MAC', net.mac, MAC);
   const echoes: Uint8Array[] = [];
   let arrived: (() => void) | undefined;

@@ -1,35 +1,33 @@
 import { linuxFfi } from '@virtlab/linux';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DEVICES } from './exercises.ts';
-import { type Cell, memoryCell, systemCell } from './in-process.ts';
-import { type GridMachine, startGridMachine } from './processes.ts';
+import { describe, expect, it } from 'vitest';
+import { DOORBELLS, TRANSPORTS } from './grid.ts';
+import { GridReport, readPage, samePage } from './report.ts';
+import { runInProcesses, runInThread } from './run-grid.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
 
-const IN_PROCESS: readonly (readonly [string, Cell])[] = [
-  ['memory', memoryCell],
-  ['pci', systemCell('pci')],
-  ['xenbus', systemCell('xenbus')],
-];
+const report = new GridReport();
 
-describe.each(IN_PROCESS)('%s, in one process', (_transport, cell) => {
-  it.each(DEVICES)('%s does its work and leaves nothing', async (device) => {
-    expect(await cell(device)).toEqual([]);
-  });
-});
+describe('the grid', () => {
+  it.each(TRANSPORTS)(
+    '%s, in one process: every ring, device and doorbell',
+    { timeout: 120_000 },
+    async (transport) => {
+      await expect(runInThread(transport, report)).resolves.toBeUndefined();
+    },
+  );
 
-/** The in-memory transport is two halves of one object: it has no form across processes. */
-describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)('%s, domains as processes', (bus) => {
-  let machine: GridMachine;
-  beforeAll(async () => {
-    machine = await startGridMachine();
-  });
-  afterAll(async () => {
-    expect(await machine.close()).toEqual([]);
-  });
+  describe.skipIf(!ffi.available).each(TRANSPORTS.filter((transport) => transport !== 'memory'))(
+    '%s, domains as processes',
+    (transport) => {
+      it.each(DOORBELLS)('%s doorbells', { timeout: 120_000 }, async (doorbells) => {
+        await expect(runInProcesses(transport, doorbells, report)).resolves.toBeUndefined();
+      });
+    },
+  );
 
-  it.each(DEVICES)('%s does its work and leaves nothing', async (device) => {
-    expect(await machine.cell(bus, device)).toEqual([]);
+  it.skipIf(!ffi.available)('docs/matrix.md says what was found (npm run matrix writes it)', () => {
+    expect(samePage(report.render(), readPage()), 'the page is out of date').toBe(true);
   });
 });

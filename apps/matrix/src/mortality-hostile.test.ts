@@ -17,7 +17,11 @@ const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
 
 const ROUNDS = Number(process.env['VIRTLAB_FUZZ_ROUNDS'] ?? 400);
-const CHEATS = { pci: ['outside'], xenbus: ['revoked', 'foreign', 'outside'] } as const;
+const CHEATS = {
+  pci: ['outside'],
+  xenbus: ['revoked', 'foreign', 'outside'],
+  'xenbus-register-page': ['outside'],
+} as const;
 
 describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)('a hostile domU, %s', (bus: DeviceBus) => {
   const prng = createPrng(SEED);

@@ -1,74 +1,132 @@
 import type { DomId } from '@virtlab/abi/brands';
-import { type DeviceBus } from '@virtlab/domain';
 import { createDomainMachine } from '@virtlab/domain/node';
 import type { DeviceName } from './exercises.ts';
+import { type CellResult, type DoorbellName, RINGS, type Ring, type TransportName } from './grid.ts';
+import { requireNothing } from './in-process.ts';
+
+export type ProcessTransport = Exclude<TransportName, 'memory'>;
 
 /** What the programs of the grid are asked. */
-export type GridRequest =
-  | { readonly op: 'cell'; readonly bus: DeviceBus; readonly device: DeviceName }
-  | { readonly op: 'exercise' }
+export type Dom0GridRequest =
+  /** Makes and starts the domU, with all devices; answers its id. */
+  | { readonly op: 'guest'; readonly guest: GuestArguments }
+  /** Shuts the domU down; answers what is left of it. */
   | { readonly op: 'shutdown' };
 
+export type DomUGridRequest =
+  /** Runs one cell; answers a `CellResult`. */
+  | { readonly op: 'exercise'; readonly device: DeviceName; readonly ring: string }
+  /** Lets the devices go; answers what is still held. */
+  | { readonly op: 'leave' };
+
+/** The doorbells are those of the domU; domain 0 has its own. */
 export interface GuestArguments {
-  readonly bus: DeviceBus;
-  readonly device: DeviceName;
+  readonly transport: ProcessTransport;
+  readonly doorbells: DoorbellName;
 }
 
-/** Domain 0 and one domU after another, each a process. */
+/** What domain 0 is started with. */
+export interface Dom0Arguments {
+  readonly doorbells: DoorbellName;
+}
+
+export function ringNamed(name: string): Ring {
+  return RINGS.find((ring) => ring.name === name)!;
+}
+
+/** Domain 0 and a domU with one device of each kind, both processes. */
 export interface GridMachine {
-  /** Runs the exercise of a device in a fresh domU; answers what was left behind. Rejects with what went wrong. */
-  cell(bus: DeviceBus, device: DeviceName): Promise<readonly string[]>;
-  /** Ends domain 0; answers what was left. */
-  close(): Promise<readonly string[]>;
+  /** Runs a cell. Rejects with what went wrong. */
+  cell(device: DeviceName, ring: Ring): Promise<CellResult>;
+  /** Ends both domains in order; rejects with what was left behind. */
+  close(): Promise<void>;
+  /** Ends both at once. */
+  kill(): Promise<void>;
 }
 
 const RAM_SIZE = 64 << 20;
 
-export async function startGridMachine(): Promise<GridMachine> {
-  const up = new Map<DomId, PromiseWithResolvers<void>>();
-  const ended = new Map<DomId, PromiseWithResolvers<void>>();
-  const failure = Promise.withResolvers<never>();
-  failure.promise.catch(() => {}); // every wait sees it
-  const expected = new Set<DomId>();
-  const of = (map: Map<DomId, PromiseWithResolvers<void>>, domain: DomId): PromiseWithResolvers<void> => {
+export async function startGridMachine(
+  transport: ProcessTransport,
+  doorbells: DoorbellName,
+): Promise<GridMachine> {
+  const waiting = new Waiting();
+  const machine = createDomainMachine({
+    onConsole: (domain, record) => waiting.said(domain, record),
+    onDomainEnd: (domain, _reason, detail) => waiting.ended(domain, detail),
+  });
+  const ask = async (domain: DomId, request: Dom0GridRequest | DomUGridRequest): Promise<unknown> =>
+    await waiting.unlessFailed(machine.request(domain, request));
+
+  const dom0 = machine.hypervisor.createDomain({ name: 'dom0', type: 'pv', ramSize: RAM_SIZE });
+  const args: Dom0Arguments = { doorbells };
+  const program = { module: programUrl('grid-dom0'), args };
+  machine.hypervisor.unpauseDomain(dom0, program, { xenstoreFrame: 0, xenstorePort: 0 });
+  await waiting.untilUp(dom0);
+  const guest = (await ask(dom0, { op: 'guest', guest: { transport, doorbells } })) as DomId;
+  await waiting.untilUp(guest);
+
+  return {
+    cell: async (device, ring) =>
+      (await ask(guest, { op: 'exercise', device, ring: ring.name })) as CellResult,
+    close: async () => {
+      const inGuest = (await ask(guest, { op: 'leave' })) as readonly string[];
+      waiting.expectEnd(guest);
+      const inDom0 = (await ask(dom0, { op: 'shutdown' })) as readonly string[];
+      await waiting.untilEnded(guest);
+      waiting.expectEnd(dom0);
+      await machine.close();
+      requireNothing([...inGuest, ...inDom0, ...machine.hypervisor.leaks()]);
+    },
+    kill: async () => {
+      for (const domain of [dom0, guest]) waiting.expectEnd(domain);
+      await machine.close();
+    },
+  };
+}
+
+/** What is waited for of the domains; a domain that panics or ends unasked ends every wait. */
+class Waiting {
+  readonly #up = new Map<DomId, PromiseWithResolvers<void>>();
+  readonly #ended = new Map<DomId, PromiseWithResolvers<void>>();
+  readonly #expected = new Set<DomId>();
+  readonly #failure = Promise.withResolvers<never>();
+
+  constructor() {
+    this.#failure.promise.catch(() => undefined); // every wait sees it
+  }
+
+  said(domain: DomId, record: unknown): void {
+    if (record === 'up') this.#of(this.#up, domain).resolve();
+    else this.#failure.reject(new Error(`Domain ${domain}: ${JSON.stringify(record)}`));
+  }
+
+  ended(domain: DomId, detail: string): void {
+    this.#of(this.#ended, domain).resolve();
+    if (!this.#expected.has(domain)) this.#failure.reject(new Error(`Domain ${domain} ended: ${detail}`));
+  }
+
+  expectEnd(domain: DomId): void {
+    this.#expected.add(domain);
+  }
+
+  async untilUp(domain: DomId): Promise<void> {
+    await this.unlessFailed(this.#of(this.#up, domain).promise);
+  }
+
+  async untilEnded(domain: DomId): Promise<void> {
+    await this.#of(this.#ended, domain).promise;
+  }
+
+  async unlessFailed<T>(work: Promise<T>): Promise<T> {
+    return await Promise.race([work, this.#failure.promise]);
+  }
+
+  #of(map: Map<DomId, PromiseWithResolvers<void>>, domain: DomId): PromiseWithResolvers<void> {
     const found = map.get(domain) ?? Promise.withResolvers<void>();
     map.set(domain, found);
     return found;
-  };
-  const machine = createDomainMachine({
-    onConsole: (domain, record) => {
-      if (record === 'up') of(up, domain).resolve();
-      else failure.reject(new Error(`Domain ${domain}: ${JSON.stringify(record)}`));
-    },
-    onDomainEnd: (domain, _reason, detail) => {
-      of(ended, domain).resolve();
-      if (!expected.has(domain)) failure.reject(new Error(`Domain ${domain} ended: ${detail}`));
-    },
-  });
-  const ask = async (domain: DomId, request: GridRequest): Promise<unknown> =>
-    await Promise.race([machine.request(domain, request), failure.promise]);
-
-  const dom0 = machine.hypervisor.createDomain({ name: 'dom0', type: 'pv', ramSize: RAM_SIZE });
-  const module = programUrl('grid-dom0');
-  machine.hypervisor.unpauseDomain(dom0, { module, args: null }, { xenstoreFrame: 0, xenstorePort: 0 });
-  await Promise.race([of(up, dom0).promise, failure.promise]);
-
-  return {
-    cell: async (bus, device) => {
-      const guest = (await ask(dom0, { op: 'cell', bus, device })) as DomId;
-      await Promise.race([of(up, guest).promise, failure.promise]);
-      const inGuest = (await ask(guest, { op: 'exercise' })) as readonly string[];
-      expected.add(guest);
-      const inDom0 = (await ask(dom0, { op: 'shutdown' })) as readonly string[];
-      await of(ended, guest).promise;
-      return [...inGuest, ...inDom0];
-    },
-    close: async () => {
-      expected.add(dom0);
-      await machine.close();
-      return machine.hypervisor.leaks();
-    },
-  };
+  }
 }
 
 export function programUrl(name: string): string {

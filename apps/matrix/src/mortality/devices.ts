@@ -18,6 +18,9 @@ export function guestMac(last: number): Uint8Array {
   return Uint8Array.of(2, 0, 0, 0, 0, last);
 }
 
+/** In a backend directory: what the driver domain shall make, as JSON. */
+export const DEVICE_SPEC_KEY = 'params';
+
 export interface MadeDevice extends AsyncDisposable {
   readonly device: VirtioDevice;
 }

@@ -1,10 +1,11 @@
 // Domain 0 of the mortality tests: makes guests, takes down what is left of them, and counts what it holds.
 import type { DomId } from '@virtlab/abi/brands';
+import { VIRTIO_XENBUS_KEY_PROFILE, VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { type Dom0Services, type Domain, type Guest, startDom0 } from '@virtlab/domain';
 import { openFdCount } from '@virtlab/linux';
 import { type LearningSwitch, createHostPort, createLearningSwitch } from '@virtlab/virtio-net';
 import type { Xenstore } from '@virtlab/xenstore';
-import { type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
+import { DEVICE_SPEC_KEY, type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
 import type { Dom0Request, GuestArguments, GuestSpec, Inventory } from './messages.ts';
 import { programUrl } from '../processes.ts';
 
@@ -18,6 +19,7 @@ export async function boot(domain: Domain): Promise<void> {
 
 interface RunningGuest {
   readonly guest: Guest;
+  readonly spec: GuestSpec | undefined;
   readonly devices: readonly MadeDevice[];
 }
 
@@ -38,6 +40,10 @@ class Dom0 {
     switch (request.op) {
       case 'create':
         return await this.#create(request.guest);
+      case 'create driver domain':
+        return await this.#createDriverDomain();
+      case 'move':
+        return await this.#attachTo(request.backendDomain, this.#of(request.domain));
       case 'destroy':
         await toolstack.destroyGuest(this.#of(request.domain).guest);
         return await this.#forget(request.domain);
@@ -54,7 +60,8 @@ class Dom0 {
     }
   }
 
-  async #create({ name, bus, role, devices, args }: GuestSpec): Promise<DomId> {
+  async #create(spec: GuestSpec): Promise<DomId> {
+    const { name, bus, role, devices, args, backendDomain } = spec;
     const guest = await this.#services.toolstack.createGuest({
       name,
       type: bus === 'pci' ? 'hvm' : 'pv',
@@ -62,12 +69,39 @@ class Dom0 {
       program: { module: programUrl('mortality/domu'), args: { bus, role, args } satisfies GuestArguments },
     });
     const made: MadeDevice[] = [];
-    for (const [index, spec] of devices.entries()) {
-      const device = await makeDevice(spec, name, this.#network);
-      made.push(device);
-      await this.#services.devices.plug(guest, index, device.device, `${name} ${spec.kind}`);
+    if (backendDomain === undefined) {
+      for (const [index, each] of devices.entries()) {
+        const device = await makeDevice(each, name, this.#network);
+        made.push(device);
+        await this.#services.devices.plug(guest, index, device.device, `${name} ${each.kind}`);
+      }
     }
-    this.#guests.set(guest.domain, { guest, devices: made });
+    const running: RunningGuest = { guest, spec, devices: made };
+    this.#guests.set(guest.domain, running);
+    if (backendDomain !== undefined) await this.#attachTo(backendDomain, running);
+    await guest.start();
+    return guest.domain;
+  }
+
+  /** The driver domain makes the devices, from what the toolstack writes into its directories. */
+  async #attachTo(backendDomain: DomId, { guest, spec }: RunningGuest): Promise<void> {
+    const profile = spec!.bus === 'xenbus-register-page' ? 'register-page' : 'native';
+    for (const [index, device] of spec!.devices.entries()) {
+      await this.#services.toolstack.attachXenbusDevice(guest, VIRTIO_XENBUS_KIND, index, {
+        backendDomain,
+        backend: { [VIRTIO_XENBUS_KEY_PROFILE]: profile, [DEVICE_SPEC_KEY]: JSON.stringify(device) },
+      });
+    }
+  }
+
+  async #createDriverDomain(): Promise<DomId> {
+    const guest = await this.#services.toolstack.createGuest({
+      name: 'driver-domain',
+      type: 'pv',
+      ramSize: GUEST_RAM_SIZE,
+      program: { module: programUrl('mortality/driver-domain'), args: null },
+    });
+    this.#guests.set(guest.domain, { guest, spec: undefined, devices: [] });
     await guest.start();
     return guest.domain;
   }

@@ -5,6 +5,7 @@ import { runCheat } from './cheat.ts';
 import { runFuzzer } from './fuzzer.ts';
 import type { GuestArguments, Role } from './messages.ts';
 import { runMourner } from './mourner.ts';
+import { runSurvivor } from './survivor.ts';
 import { runWriter } from './writer.ts';
 
 /** Resolves when the domain does what it is there for. */
@@ -13,6 +14,7 @@ export type RunRole = (domain: Domain, args: GuestArguments) => Promise<void>;
 const ROLES: { readonly [Name in Role]: RunRole } = {
   bystander: runBystander,
   writer: runWriter,
+  survivor: runSurvivor,
   mourner: runMourner,
   cheat: runCheat,
   fuzzer: runFuzzer,

@@ -15,13 +15,15 @@ export type DeviceSpec =
   /** `mac` is the last byte of its address; the port of the switch has the guest's name. */
   | { readonly kind: 'net'; readonly mac: number };
 
-export type Role = 'bystander' | 'writer' | 'mourner' | 'cheat' | 'fuzzer';
+export type Role = 'bystander' | 'writer' | 'survivor' | 'mourner' | 'cheat' | 'fuzzer';
 
 export interface GuestSpec {
   readonly name: string;
   readonly bus: DeviceBus;
   readonly role: Role;
   readonly devices: readonly DeviceSpec[];
+  /** The driver domain that serves the devices. Default: domain 0. */
+  readonly backendDomain?: DomId;
   /** For the program of the role. */
   readonly args?: unknown;
 }
@@ -34,6 +36,10 @@ export interface GuestArguments {
 
 export type Dom0Request =
   | { readonly op: 'create'; readonly guest: GuestSpec }
+  /** A domain that serves devices of others. */
+  | { readonly op: 'create driver domain' }
+  /** Gives the devices of a guest, which is alive, to another driver domain. */
+  | { readonly op: 'move'; readonly domain: DomId; readonly backendDomain: DomId }
   | { readonly op: 'destroy'; readonly domain: DomId }
   /** Answers whether it went by itself. */
   | { readonly op: 'shutdown'; readonly domain: DomId; readonly timeoutMs: number }
@@ -77,6 +83,13 @@ export interface BystanderStatus {
   readonly rng: number;
 }
 
+/** Of a survivor, since it started. */
+export interface SurvivorStatus {
+  readonly flushes: number;
+  readonly losses: number;
+  readonly reconnects: number;
+}
+
 /** How an operation of a mourner ended. */
 export interface Ending {
   readonly operation: string;
@@ -109,5 +122,6 @@ export interface FuzzerArguments {
 export const FUZZ_AREAS = {
   pci: ['rings', 'posted bits', 'trapped accesses', 'xenstore ring', 'everything'],
   xenbus: ['rings', 'grant table', 'port table', 'shared info', 'xenstore ring', 'everything'],
+  'xenbus-register-page': ['rings', 'everything'],
 } as const;
 export type FuzzArea = (typeof FUZZ_AREAS)[DeviceBus][number];

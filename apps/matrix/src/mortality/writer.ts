@@ -48,7 +48,7 @@ export async function runWriter(domain: Domain, { bus, args }: GuestArguments): 
 }
 
 /** As many as fit; nobody here waits for the echoes. */
-function sendFrames(net: NetDriver): void {
+export function sendFrames(net: NetDriver): void {
   const frame = new Uint8Array(200);
   frame.set(STATION_MAC, 0);
   frame.set(net.mac, 6);

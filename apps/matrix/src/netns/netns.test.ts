@@ -1,0 +1,75 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import { NET_DRIVER_FEATURES, NET_DRIVER_OFFLOADS } from '@virtlab/virtio-net';
+import { describe, expect, it } from 'vitest';
+import { iperf } from './iperf.ts';
+import { DOM0_IP, DOM0_IP6, type Wire, createWire, wireUnavailable } from './wire.ts';
+
+const reason = wireUnavailable();
+if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+
+const MTU = 9000;
+/** An IPv4 and an ICMP header. */
+const PING_HEADERS_SIZE = 28;
+
+/** Each ping checks the echo's checksum, and iperf3 those of TCP and UDP: in the kernel, as the interfaces do not. */
+async function ping({ guestSide }: Wire, address: string, size: number): Promise<string> {
+  return await guestSide.check(
+    'ping',
+    '-n',
+    '-q',
+    '-c',
+    '3',
+    '-i',
+    '0.02',
+    '-W',
+    '2',
+    '-s',
+    String(size),
+    '-M',
+    'do',
+    address,
+  );
+}
+
+async function measure(wire: Wire, name: string): Promise<void> {
+  const { guestSide, dom0Side } = wire;
+  const runs: readonly (readonly [string, readonly string[]])[] = [
+    ['TCP out', []],
+    ['TCP in', ['-R']],
+    ['UDP out', ['-u', '-b', '200M', '-l', '1400']],
+    ['UDP in', ['-u', '-b', '200M', '-l', '1400', '-R']],
+  ];
+  for (const [what, args] of runs) {
+    const { gbitPerSecond, lostPercent } = await iperf(dom0Side, guestSide, DOM0_IP, args);
+    const lost = args.includes('-u') ? `, ${lostPercent.toFixed(2)} % lost` : '';
+    console.log(`${name}: ${what} ${gbitPerSecond.toFixed(2)} Gbit/s${lost}`);
+    expect(gbitPerSecond).toBeGreaterThan(0);
+  }
+}
+
+describe.skipIf(reason !== undefined)(
+  `two network namespaces joined by virtio-net over virtio_xenbus${reason === undefined ? '' : ` (${reason})`}`,
+  () => {
+    const settings: readonly (readonly [string, FeatureBits])[] = [
+      ['with offloads', NET_DRIVER_FEATURES | NET_DRIVER_OFFLOADS],
+      ['without offloads', NET_DRIVER_FEATURES],
+    ];
+    it.each(settings)(
+      '%s: ping and iperf3 pass, and nothing is left',
+      { timeout: 60_000 },
+      async (name, wanted) => {
+        await using wire = await createWire({ wanted, mtu: MTU });
+        for (const size of [0, 1, 56, 1472, 1473, 4000, MTU - PING_HEADERS_SIZE]) {
+          expect(await ping(wire, DOM0_IP, size)).toContain('3 received');
+        }
+        expect(await ping(wire, DOM0_IP6, 1400)).toContain('3 received');
+        await measure(wire, name);
+        const { guest, dom0 } = await wire.report();
+        console.log(`${name}: driver ${JSON.stringify(guest.driver)}, device ${JSON.stringify(dom0)}`);
+        expect(guest.driver).toMatchObject({ rxDropped: 0 });
+        expect(dom0).toMatchObject({ txHeaderShort: 0, txOffload: 0, txFrameSize: 0, refused: 0 });
+        expect(await wire.close()).toEqual([]);
+      },
+    );
+  },
+);

@@ -1,0 +1,46 @@
+import { DEVICES } from './exercises.ts';
+import { type Cell, DOORBELLS, PROCESS_RINGS, RINGS, type TransportName } from './grid.ts';
+import { runCell } from './in-process.ts';
+import { type ProcessTransport, startGridMachine } from './processes.ts';
+import type { GridReport } from './report.ts';
+
+/** Every cell of a transport in one thread. Rejects, naming the cell, at the first that fails. */
+export async function runInThread(transport: TransportName, report: GridReport): Promise<void> {
+  for (const cell of cells(transport, RINGS)) {
+    report.add('thread', cell, await named(cell, runCell(cell)));
+  }
+}
+
+/** Every cell of a transport whose doorbells are such, between processes. */
+export async function runInProcesses(
+  transport: ProcessTransport,
+  doorbells: Cell['doorbells'],
+  report: GridReport,
+): Promise<void> {
+  const machine = await startGridMachine(transport, doorbells);
+  try {
+    for (const cell of cells(transport, PROCESS_RINGS)) {
+      if (cell.doorbells !== doorbells) continue;
+      report.add('processes', cell, await named(cell, machine.cell(cell.device, cell.ring)));
+    }
+  } catch (error) {
+    await machine.kill();
+    throw error;
+  }
+  await machine.close();
+}
+
+function cells(transport: TransportName, rings: typeof RINGS): readonly Cell[] {
+  return DEVICES.flatMap((device) =>
+    DOORBELLS.flatMap((doorbells) => rings.map((ring) => ({ transport, ring, device, doorbells }))),
+  );
+}
+
+async function named<T>({ transport, ring, device, doorbells }: Cell, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${transport}, ${ring.name}, ${device}, ${doorbells} doorbells: ${message}`, { cause });
+  }
+}
