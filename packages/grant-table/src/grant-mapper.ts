@@ -73,7 +73,7 @@ class MaptrackMapper implements CopyingGrantMapper {
     const status = pins.pin(ref, writable);
     if (status !== GNTST_okay) return status;
     this.#lastFrame = pins.frameOf(ref);
-    return this.#track.take(writable ? slot | SLOT_WRITABLE : slot, ref) as GrantHandle;
+    return this.#track.take(writable ? slot | SLOT_WRITABLE : slot, ref);
   }
 
   ram(domain: DomId): MemoryRegion | undefined {

@@ -5,6 +5,7 @@ import {
   GNTST_eagain,
   GNTST_general_error,
   GNTST_okay,
+  GNTTAB_NR_RESERVED_ENTRIES,
   GTF_permit_access,
   GTF_reading,
   GTF_readonly,
@@ -32,6 +33,7 @@ import {
   ramFrameCount,
 } from './entries.ts';
 
+const RESERVED_COUNT = GNTTAB_NR_RESERVED_ENTRIES;
 /** Xen counts pins in eight bits and refuses the one that would set the highest (`GNTPIN_incr2oflow_mask`). */
 const PIN_COUNT_MAX = 128;
 
@@ -125,8 +127,9 @@ export class PeerPins {
 
   /** Pins a transitive entry that is not pinned and puts where it leads into `passedDomain` and `passedRef`. */
   pinPassedOn(ref: number, writable: boolean): number {
-    const status = this.#setInUse(ref, writable, false, CHECKED_FOR_COPY, GTF_transitive);
+    const status = this.#setInUseV2(ref, writable, false, CHECKED_FOR_COPY, GTF_transitive);
     if (status !== GNTST_okay) return status;
+    if (this.#hasMoved()) return this.#letGo(ref, writable, false);
     const index = this.#firstEntry + ref * ENTRY_WORDS_V2;
     this.passedDomain = this.#entryWords[index + TRANS_DOMID_WORD_V2]! & 0xffff;
     this.passedRef = this.#entryWords[index + TRANS_REF_WORD_V2]!;
@@ -156,12 +159,16 @@ export class PeerPins {
     const isPinned = this.#isPinned(ref);
     if (isPinned && this.#isV2 && this.#isRefused(ref, checked)) return GNTST_general_error;
     if (!isPinned || (writable && this.#writers[ref] === 0)) {
-      const status = this.#setInUse(ref, writable, isPinned, checked, GTF_permit_access);
+      const status = this.#isV2
+        ? this.#setInUseV2(ref, writable, isPinned, checked, GTF_permit_access)
+        : this.#setInUseV1(ref, writable, isPinned, checked);
       if (status !== GNTST_okay) return status;
-    }
-    if (!isPinned && !this.#readEntry(ref)) {
-      this.#clearInUse(ref, GTF_in_use);
-      return GNTST_bad_page;
+      if (Atomics.load(this.#stateWords, this.#stateIndex) !== this.#state && this.#hasMoved())
+        return this.#letGo(ref, writable, isPinned);
+      if (!isPinned && !this.#readEntry(ref)) {
+        this.#clearInUse(ref, GTF_in_use);
+        return GNTST_bad_page;
+      }
     }
     counts[ref]! += 1;
     this.mapCount += 1;
@@ -190,14 +197,13 @@ export class PeerPins {
     return this.#entryWords[index + FRAME_HIGH_WORD_V2] === 0;
   }
 
-  #setInUse(ref: number, writable: boolean, isPinned: boolean, checked: number, type: number): number {
-    const status = this.#isV2
-      ? this.#setInUseV2(ref, writable, isPinned, checked, type)
-      : this.#setInUseV1(ref, writable, isPinned, checked);
-    if (status !== GNTST_okay) return status;
-    const state = Atomics.load(this.#stateWords, this.#stateIndex);
-    if (state === this.#state || isSameLayout(this.#state, state)) return GNTST_okay;
-    // The version changes: whoever changes it either saw our bits, or is seen here.
+  /** Whether the version of the table changes, or has changed: more than its size. */
+  #hasMoved(): boolean {
+    return !isSameLayout(this.#state, Atomics.load(this.#stateWords, this.#stateIndex));
+  }
+
+  /** Undoes what was set when the version changes: whoever changes it either saw our bits, or is seen here. */
+  #letGo(ref: number, writable: boolean, isPinned: boolean): number {
     if (!isPinned) this.#clearInUse(ref, GTF_in_use);
     else if (writable) this.#clearInUse(ref, GTF_writing);
     return GNTST_eagain;
@@ -236,9 +242,13 @@ export class PeerPins {
     return GNTST_general_error;
   }
 
-  /** A change of version between the clearing and the look at the state carries the bit over: it goes there too. */
+  /**
+   * A reserved entry may be in use while the version changes, and a change between the clearing and the look at the state
+   * carries the bit over: it goes there too. Any other entry in use keeps the version from changing.
+   */
   #clearInUse(ref: number, flags: number): void {
     this.#clear(ref, flags);
+    if (ref >= RESERVED_COUNT) return;
     const before = this.#state;
     if (Atomics.load(this.#stateWords, this.#stateIndex) === before || !this.#follow()) return;
     if (!isSameLayout(before, this.#state) && ref < this.#entryCount) this.#clear(ref, flags);

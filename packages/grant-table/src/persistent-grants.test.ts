@@ -155,10 +155,11 @@ describe('persistent grants', () => {
       fc.property(fc.array(op, { maxLength: 150, size: 'max' }), (ops) => {
         const each = rig(5, 12, false, 50);
         const held: number[] = [];
+        let wrongFrames = 0;
         for (const { kind, pick, writable } of ops) {
           if (kind === 'acquire') {
             const slot = each.kept.acquire(each.refs[pick]!, writable);
-            expect(each.kept.frameOf(slot)).toBe(pick);
+            wrongFrames += Number(each.kept.frameOf(slot) !== pick);
             held.push(slot);
           } else if (kind === 'release' && held.length > 0)
             each.kept.release(held.splice(pick % held.length, 1)[0]!);
@@ -169,6 +170,7 @@ describe('persistent grants', () => {
           expect(mapCount).toBeLessThanOrEqual(Math.max(5, inUseCount));
           expect(each.mappers[0]!.mapper.live()).toHaveLength(mapCount);
         }
+        expect(wrongFrames).toBe(0);
         for (const slot of held) each.kept.release(slot);
         finish(each);
       }),

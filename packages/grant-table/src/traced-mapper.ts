@@ -23,7 +23,7 @@ export class TracedMapper implements CopyingGrantMapper {
 
   map(domain: DomId, ref: GrantRef, writable: boolean): GrantHandle | number {
     const result = this.#mapper.map(domain, ref, writable);
-    if (result < 0) this.#events.refused('map', GNTST_NAMES[-result]!);
+    if (result < 0) this.#events.refused('map', GNTST_NAMES[0 - result]!);
     else this.#events.mapped(this.#domain, result, domain, ref, writable);
     return result;
   }
@@ -42,7 +42,8 @@ export class TracedMapper implements CopyingGrantMapper {
   copy(list: GrantCopyList): number {
     const failedCount = this.#mapper.copy(list);
     this.#events.copied(list.count);
-    for (let index = 0; failedCount > 0 && index < list.count; index++) {
+    if (failedCount === 0) return 0;
+    for (let index = 0; index < list.count; index++) {
       const status = list.status[index]!;
       if (status !== GNTST_okay) this.#events.refused('copy', GNTST_NAMES[-status]!);
     }
