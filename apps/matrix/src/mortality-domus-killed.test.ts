@@ -15,7 +15,7 @@ if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Er
 
 const CAMPAIGN = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
 /** Over 1000 in an ordinary run, with those of the other mortality suites. */
-const DOMU_KILLS = Math.ceil(190 * CAMPAIGN);
+const DOMU_KILLS = Math.ceil(110 * CAMPAIGN);
 /** Domains that are killed side by side: while one boots, others work. */
 const SEATS = 4;
 const TURNS_MAX = 300;

@@ -14,7 +14,7 @@ const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
 
 const CAMPAIGN = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
-const DRIVER_DOMAIN_KILLS = Math.ceil(600 * CAMPAIGN);
+const DRIVER_DOMAIN_KILLS = Math.ceil(780 * CAMPAIGN);
 const XENSTORED_KILLS = Math.ceil(20 * CAMPAIGN);
 const TURNS_MAX = 300;
 const SHUTDOWN_TIMEOUT_MS = 10_000;

@@ -6,13 +6,13 @@ import { openFdCount } from '@virtlab/linux';
 import { type LearningSwitch, createHostPort, createLearningSwitch } from '@virtlab/virtio-net';
 import type { Xenstore } from '@virtlab/xenstore';
 import { DEVICE_SPEC_KEY, type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
-import type { Dom0Request, GuestArguments, GuestSpec, Inventory } from './messages.ts';
-import { programUrl } from '../processes.ts';
+import type { Dom0Arguments, Dom0Request, GuestArguments, GuestSpec, Inventory } from './messages.ts';
 
 const GUEST_RAM_SIZE = 32 << 20;
 
-export async function boot(domain: Domain): Promise<void> {
-  const dom0 = new Dom0(domain, await startDom0(domain));
+export async function boot(domain: Domain, args: unknown): Promise<void> {
+  const { programs } = args as Dom0Arguments;
+  const dom0 = new Dom0(domain, await startDom0(domain), programs);
   domain.connection.onRequest((message) => dom0.serve(message as Dom0Request));
   domain.console({ kind: 'up' });
 }
@@ -26,10 +26,12 @@ interface RunningGuest {
 class Dom0 {
   readonly #domain: Domain;
   readonly #services: Dom0Services;
+  readonly #programs: string;
   readonly #network: LearningSwitch = createLearningSwitch();
   readonly #guests = new Map<DomId, RunningGuest>();
 
-  constructor(domain: Domain, services: Dom0Services) {
+  constructor(domain: Domain, services: Dom0Services, programs: string) {
+    this.#programs = programs;
     this.#domain = domain;
     this.#services = services;
     this.#startEcho();
@@ -66,7 +68,7 @@ class Dom0 {
       name,
       type: bus === 'pci' ? 'hvm' : 'pv',
       ramSize: GUEST_RAM_SIZE,
-      program: { module: programUrl('mortality/domu'), args: { bus, role, args } satisfies GuestArguments },
+      program: { module: `${this.#programs}domu.js`, args: { bus, role, args } satisfies GuestArguments },
     });
     const made: MadeDevice[] = [];
     if (backendDomain === undefined) {
@@ -99,7 +101,7 @@ class Dom0 {
       name: 'driver-domain',
       type: 'pv',
       ramSize: GUEST_RAM_SIZE,
-      program: { module: programUrl('mortality/driver-domain'), args: null },
+      program: { module: `${this.#programs}driver-domain.js`, args: null },
     });
     this.#guests.set(guest.domain, { guest, spec: undefined, devices: [] });
     await guest.start();

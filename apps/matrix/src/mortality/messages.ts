@@ -34,6 +34,12 @@ export interface GuestArguments {
   readonly args: unknown;
 }
 
+/** What domain 0 is started with. */
+export interface Dom0Arguments {
+  /** Base of the programs' URLs. */
+  readonly programs: string;
+}
+
 export type Dom0Request =
   | { readonly op: 'create'; readonly guest: GuestSpec }
   /** A domain that serves devices of others. */

@@ -16,6 +16,7 @@ import { sendFrames } from './writer.ts';
 
 const BATCH_MAX = 4;
 const PAUSE_MS = 5;
+const WORK_PAUSE_MS = 2;
 
 /**
  * Writes and flushes for ever, with frames on the wire. When its devices die it waits for them to come back, checks that all
@@ -98,6 +99,7 @@ class Life {
         for (const generation of generations) this.#acknowledged[blockOf(generation)] = generation;
         this.#status.flushes += 1;
         from = to + 1;
+        await pause(aio, WORK_PAUSE_MS); // the machine has others to boot
       }
     } finally {
       await disk.close();
@@ -139,10 +141,10 @@ async function whenServed<T>(aio: AioContext, connect: () => Promise<T>): Promis
 }
 
 /** Whoever tries again in vain shall not keep the domain from its other work. */
-async function pause(aio: AioContext): Promise<void> {
+async function pause(aio: AioContext, pauseMs: number = PAUSE_MS): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = aio.createTimer(resolve);
-  timer.arm(PAUSE_MS);
+  timer.arm(pauseMs);
   await promise;
   timer[Symbol.dispose]();
 }

@@ -1,21 +1,16 @@
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { DomId } from '@virtlab/abi/brands';
 import { createDomainMachine } from '@virtlab/domain/node';
 import type { ProcessMachine } from '@virtlab/domain/node';
 import { openFdCount } from '@virtlab/linux';
 import { vi } from 'vitest';
-import type { Dom0Request, DomURequest, GuestSpec, Inventory } from '../mortality/messages.ts';
-import { programUrl } from '../processes.ts';
+import type { Dom0Arguments, Dom0Request, DomURequest, GuestSpec, Inventory } from '../mortality/messages.ts';
+import { type BundledPrograms, bundlePrograms } from './bundled-programs.ts';
 
 export interface ConsoleRecord {
   readonly kind: string;
   readonly message?: string;
   readonly leaks?: readonly string[];
 }
-
-// Dozens of processes load the same modules: compiled once, they start in less than half the time.
-process.env['NODE_COMPILE_CACHE'] ??= join(tmpdir(), 'node-compile-cache');
 
 const RAM_SIZE = 32 << 20;
 const BOOT_TIMEOUT_MS = 15_000;
@@ -32,19 +27,21 @@ export class MortalMachine implements AsyncDisposable {
   readonly #panics: string[] = [];
   readonly #descriptors: number = openFdCount();
 
-  private constructor() {
+  private constructor({ entry, base }: BundledPrograms) {
     this.machine = createDomainMachine({
+      entry,
       onConsole: (domain, record) => this.#console(domain, record as ConsoleRecord),
       onDomainEnd: (domain, _reason, detail) => void this.ended.set(domain, detail),
     });
     const { hypervisor } = this.machine;
     this.dom0 = hypervisor.createDomain({ name: 'dom0', type: 'pv', ramSize: RAM_SIZE });
-    const module = programUrl('mortality/dom0');
-    hypervisor.unpauseDomain(this.dom0, { module, args: null }, { xenstoreFrame: 0, xenstorePort: 0 });
+    const args: Dom0Arguments = { programs: base };
+    const program = { module: `${base}dom0.js`, args };
+    hypervisor.unpauseDomain(this.dom0, program, { xenstoreFrame: 0, xenstorePort: 0 });
   }
 
   static async start(): Promise<MortalMachine> {
-    const made = new MortalMachine();
+    const made = new MortalMachine(await bundlePrograms());
     await made.untilSaid(made.dom0, 'up');
     return made;
   }
