@@ -8,7 +8,9 @@ import { NetworkNamespace } from './testing/network-namespace.ts';
 
 const ffi = linuxFfi();
 const reason = ffi.available ? NetworkNamespace.unavailable() : ffi.reason;
-if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+// VIRTLAB_NO_NETNS=1: whoever runs the tests knows that this machine does not allow it, and has said so.
+const isRequired = process.env['VIRTLAB_REQUIRE_PEERS'] === '1' && process.env['VIRTLAB_NO_NETNS'] !== '1';
+if (reason !== undefined && isRequired) throw new Error(reason);
 
 const into = new Uint8Array(TAP_HEADER_SIZE + TAP_FRAME_SIZE_MAX);
 

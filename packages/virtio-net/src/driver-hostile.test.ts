@@ -3,6 +3,9 @@ import { fc } from '@fast-check/vitest';
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_ID_BLOCK, featureBits } from '@virtlab/abi/virtio';
 import {
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
@@ -14,6 +17,7 @@ import type { ScriptedTransport } from '@virtlab/virtio/testing';
 import type { NetDriver } from './driver-contract.ts';
 import type { NetDriverOptions } from './driver-options.ts';
 import { createNetDriver } from './driver.ts';
+import type { NetError } from './errors.ts';
 import { type NetConfig, encodeConfig } from './protocol.ts';
 import { hex, mac, makeFrame } from './testing/frames.ts';
 import {
@@ -27,12 +31,16 @@ const BASIC = featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_NET_F_MAC, VIRTIO_NET_
 const MERGING = BASIC | featureBits(VIRTIO_NET_F_MRG_RXBUF);
 const GOOD: Partial<NetConfig> = { mac: mac(1), mtu: 1500, status: 1 };
 const FRAME = makeFrame(mac(1), mac(2), 60);
+/** Of a card with one pair of queues (§5.1.2). */
+const CONTROL_QUEUE = 2;
+const TIMEOUT_MS = 100;
 
 interface Scene {
   readonly driver: NetDriver;
   readonly card: ScriptedTransport;
   readonly received: Uint8Array[];
   settle(): Promise<void>;
+  advance(ms: number): Promise<void>;
 }
 
 type Setup = Partial<NetDriverOptions> &
@@ -51,6 +59,7 @@ function begin({
   card: ScriptedTransport;
   driver: Promise<NetDriver>;
   settle(): Promise<void>;
+  advance(ms: number): Promise<void>;
   leaks(): readonly string[];
 } {
   const simulation = createSimulation({ seed: 1 });
@@ -65,18 +74,19 @@ function begin({
   });
   const driver = createNetDriver(card.link, { aio, ...options });
   driver.catch(() => undefined);
-  const settle = (): Promise<void> => simulation.advance(1);
-  return { card, driver, settle, leaks: () => [...card.leaks(), ...aio.leaks()] };
+  const advance = async (ms: number): Promise<void> => void (await simulation.advance(ms));
+  const settle = (): Promise<void> => advance(1);
+  return { card, driver, settle, advance, leaks: () => [...card.leaks(), ...aio.leaks()] };
 }
 
 async function withScript(body: (scene: Scene) => Promise<void>, setup: Setup = {}): Promise<void> {
-  const { card, driver: bringUp, settle, leaks } = begin(setup);
+  const { card, driver: bringUp, settle, advance, leaks } = begin(setup);
   await settle();
   const driver = await bringUp;
   const received: Uint8Array[] = [];
   driver.onFrame((frame) => received.push(frame.slice()));
   await settle();
-  await body({ driver, card, received, settle });
+  await body({ driver, card, received, settle, advance });
   const closing = driver.close();
   await settle();
   await closing;
@@ -337,6 +347,36 @@ describe('the end of the device', () => {
       expect(() => driver.reserve()).toThrow('ENODEV');
       driver.kick();
     });
+  });
+
+  it('a control request that is never answered ends with ETIMEDOUT, frames go on, and nothing is left', async () => {
+    const features =
+      MERGING | featureBits(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_MAC_ADDR);
+    const body = async ({ driver, card, received, settle, advance }: Scene): Promise<void> => {
+      const outcomes: string[] = [];
+      const note = (error: unknown): void => void outcomes.push((error as NetError).code);
+      const request = driver.control!.setMode('promiscuous', false).catch(note);
+      // Waits its turn, which never comes.
+      const next = driver.control!.setMac(mac(3)).catch(note);
+      await settle();
+      expect(card.available(CONTROL_QUEUE)).toBe(1);
+      await advance(TIMEOUT_MS - 3);
+      expect(outcomes).toEqual([]);
+      await advance(3);
+      await Promise.all([request, next]);
+      expect(outcomes).toEqual(['ETIMEDOUT', 'ETIMEDOUT']);
+      await expect(driver.control!.setMode('allMulticast', true)).rejects.toThrow('ETIMEDOUT');
+      expect(card.available(CONTROL_QUEUE), 'no other request is made').toBe(1);
+
+      // An answer that comes after all changes nothing, and the card still moves frames.
+      card.rings[CONTROL_QUEUE]!.use(card.take(CONTROL_QUEUE).head, 1);
+      card.call(CONTROL_QUEUE);
+      receiveBytes(card, packet(FRAME));
+      card.call(0);
+      await settle();
+      expect([driver.failure, driver.mac, received.map(hex)]).toEqual([undefined, mac(1), [hex(FRAME)]]);
+    };
+    await withScript(body, { features, queueCount: 3, timeoutMs: TIMEOUT_MS });
   });
 
   it('§5.1.4.2 follows the link; what cannot be read changes nothing', async () => {

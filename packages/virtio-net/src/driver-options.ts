@@ -24,7 +24,7 @@ export interface NetDriverOptions {
   readonly timeoutMs?: number;
   /** Receive buffers in each ring. Default: as many as the queue has entries, within 4 MiB. */
   readonly rxBufferCount?: number;
-  /** Bytes of each, with MRG_RXBUF; a multiple of 4. Default: what a whole frame takes, but at most a page. */
+  /** Bytes of each, with MRG_RXBUF; a multiple of 4. Default 2048 if a whole frame fits there, else a page. */
   readonly rxBufferSize?: number;
   /** Accepted where offered. `NET_DRIVER_FEATURES` is the default, `NET_DRIVER_ALL_FEATURES` the most. */
   readonly wanted?: FeatureBits;
@@ -132,8 +132,6 @@ export interface BufferPlan {
   readonly count: number;
   /** Bytes of each; a multiple of 4. */
   readonly size: number;
-  /** Bytes from one to the next, if that is more: see `LentBuffers`. */
-  readonly slotSize?: number;
 }
 
 /** Buffers that are as large as the largest frames take no more memory than this, unless asked for. */
@@ -142,13 +140,9 @@ const MEMORY_SIZE_MAX = 4 << 20;
 const UNFINISHED_MEMORY_SIZE_MAX = 2 << 20;
 const SMALL_BUFFER_SIZE = 2048;
 
-/** Room for a whole frame. */
+/** Half a page where a frame fits, so that a buffer lies in one page; else whole pages. */
 function wholeFrameSize(mtu: number, headerSize: number): number {
-  return Math.ceil(Math.max(headerSize + frameSizeLimit(mtu), RECEIVE_BUFFER_SIZE_MIN) / 4) * 4;
-}
-
-/** Half a page where a buffer fits, so that it lies in one page; else whole pages. */
-function toSlot(size: number): number {
+  const size = Math.max(headerSize + frameSizeLimit(mtu), RECEIVE_BUFFER_SIZE_MIN);
   return size <= SMALL_BUFFER_SIZE ? SMALL_BUFFER_SIZE : toPages(size);
 }
 
@@ -163,9 +157,7 @@ export function planTransmit(
   headerSize: number = NET_HEADER_SIZE,
 ): BufferPlan {
   const size = wholeFrameSize(mtu, headerSize);
-  const slotSize = toSlot(size);
-  const count = Math.max(1, Math.min(ringSize, Math.floor(MEMORY_SIZE_MAX / slotSize)));
-  return { size, slotSize, count };
+  return { size, count: Math.max(1, Math.min(ringSize, Math.floor(MEMORY_SIZE_MAX / size))) };
 }
 
 /** For frames that the device segments; none if it does not. */
@@ -194,8 +186,7 @@ export function planReceive(
   const whole = isUnfinished ? toPages(needed) : wholeFrameSize(mtu, headerSize);
   const isMerging = hasFeature(features, net.VIRTIO_NET_F_MRG_RXBUF);
   const size = isMerging ? (options.rxBufferSize ?? Math.min(whole, PAGE_SIZE)) : whole;
-  const slotSize = isMerging && options.rxBufferSize !== undefined ? size : toSlot(size);
-  const wanted = options.rxBufferCount ?? Math.max(1, Math.floor(MEMORY_SIZE_MAX / slotSize));
+  const wanted = options.rxBufferCount ?? Math.max(1, Math.floor(MEMORY_SIZE_MAX / size));
   const count = Math.min(wanted, ringSize);
   if (size < headerSize || count * size < needed) {
     throw new NetError(
@@ -203,5 +194,5 @@ export function planReceive(
       `${count} receive buffers of ${size} bytes do not hold one frame of ${needed} bytes`,
     );
   }
-  return { size, slotSize, count };
+  return { size, count };
 }

@@ -159,10 +159,18 @@ class SwitchHostPort implements HostPort, FrameReceiver, FinishedFrames {
   #isForUs(frame: FrameView): boolean {
     const own = this.#mac;
     if (own === undefined) return true;
-    const destination = this.#destination;
-    frame.copy(0, destination.length, destination, 0);
-    if ((destination[0]! & ETHERNET_GROUP_BIT) !== 0) return true;
-    for (let index = 0; index < own.length; index += 1) if (own[index] !== destination[index]) return false;
+    let bytes: Uint8Array = this.#destination;
+    let at = 0;
+    if (frame.memory === undefined) {
+      frame.copy(0, bytes.length, bytes, 0);
+    } else {
+      bytes = frame.memory.u8;
+      at = frame.start ?? 0;
+    }
+    const first = bytes[at]!;
+    if ((first & ETHERNET_GROUP_BIT) !== 0) return true;
+    if (first !== own[0]) return false;
+    for (let index = 1; index < own.length; index += 1) if (own[index] !== bytes[at + index]) return false;
     return true;
   }
 

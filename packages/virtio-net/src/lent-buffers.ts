@@ -5,14 +5,7 @@ import type { BufferPlan } from './driver-options.ts';
 const CHUNK_SIZE = 64 * 1024;
 const WORD = 2 ** 32;
 
-/** Bytes of what a processor's cache holds as one. */
-const CACHE_LINE_SIZE = 64;
-
-/**
- * Buffers of one size, lent to the device for as long as the driver lives. Their starts are spread over the lines of their
- * slots: of small frames only the first bytes are touched, and at every 2048th byte those share so few places in a
- * processor's first cache that they throw one another out.
- */
+/** Buffers of one size, lent to the device for as long as the driver lives. */
 export class LentBuffers {
   readonly count: number;
   /** Bytes of each. */
@@ -25,7 +18,7 @@ export class LentBuffers {
   readonly #chunks: CoherentBuffer[] = [];
 
   /** Throws `DmaError` when there is no memory; nothing stays lent. */
-  constructor(dma: DmaMapper, { count, size, slotSize = size }: BufferPlan) {
+  constructor(dma: DmaMapper, { count, size }: BufferPlan) {
     this.count = count;
     this.size = size;
     this.offset = new Uint32Array(count);
@@ -33,7 +26,7 @@ export class LentBuffers {
     this.addressHigh = new Uint32Array(count);
     this.#dma = dma;
     try {
-      this.#lend(Math.max(1, Math.floor(CHUNK_SIZE / slotSize)), slotSize);
+      this.#lend(Math.max(1, Math.floor(CHUNK_SIZE / size)));
     } catch (error) {
       this.release();
       throw error;
@@ -45,14 +38,13 @@ export class LentBuffers {
     for (const chunk of this.#chunks.splice(0)) this.#dma.freeCoherent(chunk);
   }
 
-  #lend(chunkCount: number, slotSize: number): void {
-    const placeCount = Math.floor((slotSize - this.size) / CACHE_LINE_SIZE) + 1;
+  #lend(chunkCount: number): void {
     for (let first = 0; first < this.count; first += chunkCount) {
       const end = Math.min(first + chunkCount, this.count);
-      const chunk = this.#dma.allocateCoherent((end - first) * slotSize);
+      const chunk = this.#dma.allocateCoherent((end - first) * this.size);
       this.#chunks.push(chunk);
       for (let index = first; index < end; index += 1) {
-        const distance = (index - first) * slotSize + (index % placeCount) * CACHE_LINE_SIZE;
+        const distance = (index - first) * this.size;
         const low = chunk.addressLow + distance;
         this.offset[index] = chunk.offset + distance;
         this.addressLow[index] = low % WORD;

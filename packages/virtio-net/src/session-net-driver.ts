@@ -1,23 +1,24 @@
 import { ETHERNET_HEADER_SIZE } from '@virtlab/abi/ethernet';
 import type { FeatureBits } from '@virtlab/abi/brands';
-import { VIRTIO_NET_HDR_GSO_NONE } from '@virtlab/abi/virtio-net';
 import type { MemoryRegion } from '@virtlab/guest-memory';
 import type { DriverSession } from '@virtlab/virtio';
-import { type CardProfile, parseAnnounce, parseLink } from './driver-config.ts';
+import type { CardProfile } from './driver-config.ts';
 import type { NetDriver, NetDriverStatistics, StuckQueue } from './driver-contract.ts';
 import { DriverControl, type NetControl } from './driver-control.ts';
 import type { ResolvedDriverOptions } from './driver-options.ts';
 import type { FrameHandler } from './driver-receive.ts';
 import type { DriverSides } from './driver-sides.ts';
+import { collectStatistics } from './driver-statistics.ts';
+import { DriverStatus } from './driver-status.ts';
 import type { TransmitSide } from './driver-transmit.ts';
 import { NetError } from './errors.ts';
 import { flowHash } from './flow-table.ts';
 import { ACCEPT_ALL, type FrameOffload, OffloadWords, isAcceptedBy } from './frame-offload.ts';
+import { isFrameSize, segmentCount } from './frame-size.ts';
 import { BytesFrame } from './frame-views.ts';
 import type { FrameView } from './network.ts';
 import { OffloadCheck } from './offload-check.ts';
 import { HEADERS_SIZE_MAX, PacketHeaders } from './packet-headers.ts';
-import { UNFINISHED_FRAME_SIZE_MAX, configSizeFor } from './protocol.ts';
 import { type FinishedFrames, SoftwareOffload, type SoftwareOffloadStatistics } from './software-offload.ts';
 
 const NO_SOFTWARE: SoftwareOffloadStatistics = { checksums: 0, segmented: 0, segments: 0, refused: 0 };
@@ -32,6 +33,7 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
   readonly accepts: number;
   readonly #session: DriverSession;
   readonly #sides: DriverSides;
+  readonly #status: DriverStatus;
   readonly #wantedPairs: number;
   readonly #check = new OffloadCheck();
   readonly #offload = new OffloadWords();
@@ -42,12 +44,8 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
   /** Where segments go. */
   #side: TransmitSide;
   #mac: Uint8Array;
-  #linkUp: boolean;
-  #isAnnouncing = false;
   #failure: string | undefined;
   #closing: Promise<void> | undefined;
-  #linkHandler: ((up: boolean) => void) | undefined;
-  #announceHandler: (() => void) | undefined;
 
   constructor(
     session: DriverSession,
@@ -66,13 +64,12 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
     this.#sides = sides;
     this.#wantedPairs = options.queuePairs;
     this.#side = sides.transmit[0]!;
-    this.#linkUp = parseLink(config, session.features);
     if (sides.control !== undefined) {
       const onMac = (mac: Uint8Array): void => void (this.#mac = mac);
       this.control = new DriverControl(session.features, sides.control, sides.transmit.length, onMac);
     }
     session.onBroken((reason) => this.#fail(reason));
-    session.onConfigChange(() => void this.#readStatus());
+    this.#status = new DriverStatus(session, config, this.control);
   }
 
   /** What the device has to be told before frames flow. */
@@ -84,7 +81,7 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
     return this.#mac;
   }
   get linkUp(): boolean {
-    return this.#linkUp;
+    return this.#status.linkUp;
   }
   get failure(): string | undefined {
     return this.#failure;
@@ -97,30 +94,14 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
   }
 
   get statistics(): NetDriverStatistics {
-    const { receive, transmit } = this.#sides;
-    const queues = this.#session.statistics;
-    const sum = <T>(items: readonly T[], of: (item: T) => number): number =>
-      items.reduce((total, item) => total + of(item), 0);
-    return {
-      txFrames: sum(transmit, ({ statistics }) => statistics.txFrames),
-      txBytes: sum(transmit, ({ statistics }) => statistics.txBytes),
-      txDropped: sum(transmit, ({ statistics }) => statistics.txDropped),
-      txTimeouts: sum(transmit, ({ statistics }) => statistics.txTimeouts),
-      rxFrames: sum(receive, ({ statistics }) => statistics.rxFrames),
-      rxBytes: sum(receive, ({ statistics }) => statistics.rxBytes),
-      rxDropped: sum(receive, ({ statistics }) => statistics.rxDropped),
-      kicks: sum(queues, ({ kicks }) => kicks),
-      kicksSuppressed: sum(queues, ({ kicksSuppressed }) => kicksSuppressed),
-      calls: sum(queues, ({ calls }) => calls),
-      polls: sum(queues, ({ polls }) => polls),
-    };
+    return collectStatistics(this.#sides, this.#session);
   }
 
   onLinkChange(handler: ((up: boolean) => void) | undefined): void {
-    this.#linkHandler = handler;
+    this.#status.linkHandler = handler;
   }
   onAnnounce(handler: (() => void) | undefined): void {
-    this.#announceHandler = handler;
+    this.#status.announceHandler = handler;
   }
   onStuck(handler: ((stuck: StuckQueue) => void) | undefined): void {
     this.#sides.stuck.handler = handler;
@@ -146,14 +127,14 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
       );
     }
     view.offload = words;
-    if (!this.#isSize(view))
+    if (!isFrameSize(view, this.frameSizeMax))
       throw new RangeError(`A frame of ${frame.length} bytes makes none of the MTU's size`);
     return this.sendView(view);
   }
 
   sendView(frame: FrameView): boolean {
     this.#requireLive();
-    if (!this.#isSize(frame) || !this.#linkUp) {
+    if (!isFrameSize(frame, this.frameSizeMax) || !this.#status.linkUp) {
       this.#side.statistics.txDropped += 1;
       return true;
     }
@@ -233,6 +214,7 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
   #fail(reason: string): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
+    this.#status.end();
     for (const side of this.#sides.receive) side.onFrame(undefined);
     this.#sides.control?.fail(reason);
     for (const side of this.#sides.transmit) side.fail();
@@ -243,7 +225,7 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
   }
 
   #sendFinished(frame: Uint8Array): boolean {
-    if (!this.#linkUp) {
+    if (!this.#status.linkUp) {
       this.#side.statistics.txDropped += 1;
       return true;
     }
@@ -261,47 +243,4 @@ export class SessionNetDriver implements NetDriver, FinishedFrames {
     this.#headers.parse(this.#headerBytes, size);
     return transmit[flowHash(this.#headerBytes, this.#headers) % transmit.length]!;
   }
-
-  #isSize({ size, offload }: FrameView): boolean {
-    if (size < ETHERNET_HEADER_SIZE) return false;
-    if (offload.gsoType === VIRTIO_NET_HDR_GSO_NONE) return size <= this.frameSizeMax;
-    return size <= UNFINISHED_FRAME_SIZE_MAX && offload.hdrLen + offload.gsoSize <= this.frameSizeMax;
-  }
-
-  /** A session that cannot be read reports that itself. */
-  async #readStatus(): Promise<void> {
-    let linkUp: boolean;
-    let isAnnounced: boolean;
-    try {
-      const config = await this.#session.readConfig(0, configSizeFor(this.features));
-      linkUp = parseLink(config, this.features);
-      isAnnounced = parseAnnounce(config);
-    } catch {
-      return;
-    }
-    if (this.#failure !== undefined) return;
-    if (isAnnounced) void this.#announce();
-    if (linkUp === this.#linkUp) return;
-    this.#linkUp = linkUp;
-    this.#linkHandler?.(linkUp);
-  }
-
-  /** §5.1.9.5.4: first the announcement, then the acknowledgement. Without the feature the bit means nothing. */
-  async #announce(): Promise<void> {
-    if (this.#isAnnouncing) return;
-    this.#isAnnouncing = true;
-    this.#announceHandler?.();
-    try {
-      await this.control?.acknowledgeAnnounce();
-    } catch (error) {
-      if (!(error instanceof NetError)) throw error; // the device asks again, or is gone
-    } finally {
-      this.#isAnnouncing = false;
-    }
-  }
-}
-
-function segmentCount({ size, offload }: FrameView): number {
-  if (offload.gsoType === VIRTIO_NET_HDR_GSO_NONE) return 1;
-  return Math.ceil((size - offload.hdrLen) / offload.gsoSize);
 }

@@ -5,7 +5,9 @@ import { iperf } from './iperf.ts';
 import { DOM0_IP, DOM0_IP6, type Wire, createWire, wireUnavailable } from './wire.ts';
 
 const reason = wireUnavailable();
-if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+// VIRTLAB_NO_NETNS=1: whoever runs the tests knows that this machine does not allow it, and has said so.
+const isRequired = process.env['VIRTLAB_REQUIRE_PEERS'] === '1' && process.env['VIRTLAB_NO_NETNS'] !== '1';
+if (reason !== undefined && isRequired) throw new Error(reason);
 
 const MTU = 9000;
 /** An IPv4 and an ICMP header. */

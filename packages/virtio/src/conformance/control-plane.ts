@@ -49,7 +49,7 @@ export function describeStatusMachine(setup: TransportSetup): void {
       });
     });
 
-    it('§2.1.1 a bit that the driver leaves out of a later write stays set', async () => {
+    it('§2.1.1 a bit that the driver leaves out of a later write stays set (case 42)', async () => {
       await withBench(setup, async (bench) => {
         await bench.writeStatuses(0, VIRTIO_CONFIG_S_ACKNOWLEDGE, STATUS_DRIVER, VIRTIO_CONFIG_S_ACKNOWLEDGE);
         expect(await bench.readStatus()).toBe(STATUS_DRIVER);
@@ -64,7 +64,7 @@ export function describeStatusMachine(setup: TransportSetup): void {
       });
     });
 
-    it('§2.1 FAILED is taken at any time, and ended by a reset', async () => {
+    it('§2.1 FAILED is taken at any time, and ended by a reset (case 42)', async () => {
       await withBench(setup, async (bench) => {
         await bench.writeStatuses(0, VIRTIO_CONFIG_S_ACKNOWLEDGE);
         await bench.writeStatuses(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_FAILED);
@@ -121,7 +121,7 @@ export function describeNegotiation(setup: TransportSetup): void {
       ['a set without VIRTIO_F_VERSION_1', 0n, featureBit(VIRTIO_F_VERSION_1)],
       ['a set that the device cannot work with', featureBit(PROBE_F_NEEDS_BASE), 0n],
     ];
-    it.each(refused)('§2.2.2 FEATURES_OK stays clear for %s', async (_, more, less) => {
+    it.each(refused)('§2.2.2 FEATURES_OK stays clear for %s (case 41)', async (_, more, less) => {
       await withBench(setup, async (bench) => {
         await bench.writeStatuses(0, VIRTIO_CONFIG_S_ACKNOWLEDGE, STATUS_DRIVER);
         const offered = await bench.run(bench.transport.readDeviceFeatures());
@@ -132,7 +132,7 @@ export function describeNegotiation(setup: TransportSetup): void {
       });
     });
 
-    it('§3.1.1 the set is fixed by FEATURES_OK', async () => {
+    it('§3.1.1 the set is fixed by FEATURES_OK (case 41)', async () => {
       await withBench(setup, async (bench) => {
         await negotiateRaw(bench, featureBit(PROBE_F_BASE));
         const before = bench.host.driverFeatures;
@@ -219,7 +219,7 @@ export function describeConfiguration(setup: TransportSetup): void {
       });
     });
 
-    it('§2.5.1 a read that races with changes never tears', async () => {
+    it('§2.5.1 a read that races with changes never tears (case 40)', async () => {
       await withBench(setup, async (bench) => {
         const session = await bench.start();
         for (let value = 1; value <= 40; value += 1) {

@@ -141,7 +141,7 @@ export function describeReset(setup: TransportSetup): void {
       });
     });
 
-    it('§2.4.1 after a reset during I/O nothing is written any more', async () => {
+    it('§2.4.1 after a reset during I/O nothing is written any more (case 42)', async () => {
       await withBench(setup, async (bench) => {
         const session = await bench.start();
         const client = new EchoClient(session, DEFERRED_QUEUE);

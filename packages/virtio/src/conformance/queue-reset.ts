@@ -64,7 +64,7 @@ export function describeQueueReset(setup: TransportSetup): void {
       });
     });
 
-    it('§2.6.1.1 the reset is complete only when the device has let go of the queue', async (test) => {
+    it('§2.6.1.1 the reset is complete only when the device has let go of the queue (case 43)', async (test) => {
       await withReset(test, async (bench) => {
         const session = await bench.start();
         const echo = new EchoClient(session, ECHO_QUEUE);
