@@ -1,14 +1,12 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { DomId } from '@virtlab/abi/brands';
 import { type Prng, createPrng } from '@virtlab/aio';
 import type { DeviceBus } from '@virtlab/domain';
 import { linuxFfi } from '@virtlab/linux';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MortalMachine, SEED } from './testing/mortal-machine.ts';
+import { ScratchImages, aMoment } from './testing/scratch-images.ts';
 import type { Flushed, GuestSpec, WriterArguments } from './mortality/messages.ts';
-import { BLOCK_COUNT, IMAGE_SIZE, blockOf } from './mortality/numbered-disk.ts';
+import { BLOCK_COUNT, blockOf } from './mortality/numbered-disk.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
@@ -18,26 +16,13 @@ const CAMPAIGN = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
 const DOMU_KILLS = Math.ceil(110 * CAMPAIGN);
 /** Domains that are killed side by side: while one boots, others work. */
 const SEATS = 4;
-const TURNS_MAX = 300;
 const SHUTDOWN_TIMEOUT_MS = 10_000;
 
-let directory: string;
+let images: ScratchImages;
 beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), 'virtlab-'));
+  images = new ScratchImages();
 });
-afterAll(() => rmSync(directory, { recursive: true }));
-
-function createImage(name: string): string {
-  const path = join(directory, name);
-  writeFileSync(path, '');
-  truncateSync(path, IMAGE_SIZE);
-  return path;
-}
-
-async function aMoment(prng: Prng): Promise<void> {
-  const turns = prng.below(TURNS_MAX);
-  for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
-}
+afterAll(() => images[Symbol.dispose]());
 
 /** A disk, what is durable on it, and the domUs that work on it one after the other. */
 class WriterSeat {
@@ -53,7 +38,7 @@ class WriterSeat {
     this.#bus = bus;
     this.#mac = mac;
     this.#prng = prng;
-    this.#image = createImage(`${bus}-${mac}.img`);
+    this.#image = images.create(`${bus}-${mac}.img`);
   }
 
   async liveAndDie(): Promise<void> {

@@ -1,14 +1,11 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { DomId } from '@virtlab/abi/brands';
 import { type Prng, createPrng } from '@virtlab/aio';
 import type { DeviceBus } from '@virtlab/domain';
 import { linuxFfi } from '@virtlab/linux';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MortalMachine, SEED } from './testing/mortal-machine.ts';
+import { ScratchImages, aMoment } from './testing/scratch-images.ts';
 import type { SurvivorStatus, WriterArguments } from './mortality/messages.ts';
-import { IMAGE_SIZE } from './mortality/numbered-disk.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
@@ -16,26 +13,13 @@ if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Er
 const CAMPAIGN = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
 const DRIVER_DOMAIN_KILLS = Math.ceil(780 * CAMPAIGN);
 const XENSTORED_KILLS = Math.ceil(20 * CAMPAIGN);
-const TURNS_MAX = 300;
 const SHUTDOWN_TIMEOUT_MS = 10_000;
 
-let directory: string;
+let images: ScratchImages;
 beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), 'virtlab-'));
+  images = new ScratchImages();
 });
-afterAll(() => rmSync(directory, { recursive: true }));
-
-function createImage(name: string): string {
-  const path = join(directory, name);
-  writeFileSync(path, '');
-  truncateSync(path, IMAGE_SIZE);
-  return path;
-}
-
-async function aMoment(prng: Prng): Promise<void> {
-  const turns = prng.below(TURNS_MAX);
-  for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
-}
+afterAll(() => images[Symbol.dispose]());
 
 /** A domU that stays, and the driver domains that serve it one after the other. */
 class SurvivorSeat {
@@ -62,7 +46,7 @@ class SurvivorSeat {
       args,
       backendDomain: driverDomain,
       devices: [
-        { kind: 'blk', image: { path: createImage(`survivor-${bus}-${mac}-${prng.next()}.img`) } },
+        { kind: 'blk', image: { path: images.create(`survivor-${bus}-${mac}-${prng.next()}.img`) } },
         { kind: 'net', mac },
       ],
     });
