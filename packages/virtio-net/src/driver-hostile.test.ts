@@ -74,7 +74,9 @@ function begin({
   });
   const driver = createNetDriver(card.link, { aio, ...options });
   driver.catch(() => undefined);
-  const advance = async (ms: number): Promise<void> => void (await simulation.advance(ms));
+  const advance = async (ms: number): Promise<void> => {
+    await simulation.advance(ms);
+  };
   const settle = (): Promise<void> => advance(1);
   return { card, driver, settle, advance, leaks: () => [...card.leaks(), ...aio.leaks()] };
 }
