@@ -2,7 +2,15 @@ import type { DomId } from '@virtlab/abi/brands';
 import { VIRTIO_XENBUS_KIND } from '@virtlab/abi/virtio-xenbus';
 import { XENBUS_DIR_ERROR } from '@virtlab/abi/xenbus';
 import { type DomainConfig, type DomainProgram, type DomainType, HypercallError } from '@virtlab/hypervisor';
-import { backendsPath, createDevice, domainPath, isLost, isMissing, removeDevice } from '@virtlab/xenbus';
+import {
+  backendsPath,
+  createDevice,
+  domainPath,
+  isLost,
+  isMissing,
+  removeDevice,
+  transact,
+} from '@virtlab/xenbus';
 import { type Xenstore, XenstoreError } from '@virtlab/xenstore';
 import { type DeviceModelServer, createDeviceModel } from './device-model.ts';
 import type { Domain } from './domain.ts';
@@ -140,7 +148,7 @@ class Libxl implements Toolstack {
   /** And those above it, up to `home` (libxl__xs_path_cleanup). */
   async #removeIfEmpty(path: string, home: string): Promise<void> {
     if (path === home) return;
-    await this.#store.transaction(async (tx) => {
+    await transact(this.#store, path, async (tx) => {
       if ((await tx.exists(path)) && (await tx.directory(path)).length === 0) await tx.rm(path);
     });
     if (!(await this.#store.exists(path)))
@@ -178,7 +186,7 @@ class Libxl implements Toolstack {
       { domid: domain, access: 'r' },
     ] as const;
     const owned = [{ domid: domain, access: 'n' }] as const;
-    await this.#store.transaction(async (tx) => {
+    await transact(this.#store, path, async (tx) => {
       await tx.mkdir(path);
       await tx.setPermissions(path, readable);
       await tx.mkdir(vm);
