@@ -113,6 +113,7 @@ export class DeviceReceiver {
   stop(): void {
     this.#frameCount = 0;
     this.#unpublishedCount = 0;
+    this.#portion = FIRST_PORTION;
     this.coalescer.cancel();
   }
 

@@ -7,6 +7,7 @@ import { type BufferList, type DriverQueue, type RingSnapshot, createBufferList 
 import { copyBytes } from './copy-bytes.ts';
 import type { BufferPlan } from './driver-options.ts';
 import { type FrameOffload, NO_OFFLOAD, isUnfinished, writeOffload } from './frame-offload.ts';
+import { IdleBuffers } from './idle-buffers.ts';
 import { LentBuffers } from './lent-buffers.ts';
 import type { FrameView } from './network.ts';
 import { FIRST_PORTION, nextPortion } from './publish-portions.ts';
@@ -27,28 +28,6 @@ export interface TransmitSettings {
   readonly timeoutMs: number;
   /** No progress for so long, with this many frames in flight. */
   readonly onStuck: (queue: number, inFlightCount: number, snapshot: RingSnapshot) => void;
-}
-
-/** Buffers of one size that are not in flight; the one used last, which is warm, is taken first. */
-class IdleBuffers {
-  readonly #idle: Uint32Array;
-  count: number;
-
-  constructor(count: number) {
-    this.#idle = Uint32Array.from({ length: count }, (_, index) => index);
-    this.count = count;
-  }
-
-  /** Only when there is one. */
-  take(): number {
-    this.count -= 1;
-    return this.#idle[this.count]!;
-  }
-
-  give(buffer: number): void {
-    this.#idle[this.count] = buffer;
-    this.count += 1;
-  }
 }
 
 /**

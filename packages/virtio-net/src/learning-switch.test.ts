@@ -103,6 +103,32 @@ describe('forwarding (802.1Q §8.6)', () => {
     expect(stations.map((station) => station.take().length)).toEqual([0, 0, 1]);
   });
 
+  it('follows a station that moves, or whose port goes, in the middle of a batch', () => {
+    const { network, stations } = build();
+    const [a, b, c] = stations;
+    b.send(makeFrame(BROADCAST, B, 60));
+    for (const station of stations) station.take();
+    const transmit = (from: Station, to: Uint8Array, source: Uint8Array): void =>
+      from.port.transmit(new BytesFrame().set(makeFrame(to, source, 60)));
+    transmit(a, B, A);
+    transmit(a, B, A);
+    transmit(c, A, B);
+    transmit(a, B, A);
+    expect(stations.map((station) => station.take().length)).toEqual([1, 2, 1]);
+    network.removePort('c');
+    transmit(a, B, A);
+    expect(stations.map((station) => station.take().length)).toEqual([0, 1, 0]);
+    expect(a.port.statistics).toMatchObject({ flooded: 1, rxFrames: 4 });
+  });
+
+  it('counts each frame whose source finds no room', () => {
+    const { stations } = build({ tableSizeMax: 1 });
+    const [a, b] = stations;
+    b.send(makeFrame(BROADCAST, B, 60));
+    a.send(makeFrame(B, A, 60), makeFrame(B, A, 60), makeFrame(B, A, 60));
+    expect([a.port.statistics.notLearned, b.take().length]).toEqual([3, 3]);
+  });
+
   it.each([
     ['01-80-C2-00-00-00', 0x00, 0],
     ['01-80-C2-00-00-0F', 0x0f, 0],

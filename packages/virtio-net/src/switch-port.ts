@@ -1,4 +1,5 @@
 import type { FrameReceiver, FrameView, NetPort } from './network.ts';
+import { RecentWay } from './recent-way.ts';
 
 /** Counters since the port was added, as the switch sees the directions: rx is from the station, tx to it. */
 export interface SwitchPortStatistics {
@@ -34,57 +35,6 @@ export interface SwitchCore {
   flush(): void;
 }
 
-/**
- * What a switch found out for a frame holds for all between the same two addresses in the same batch, as long as the table of
- * addresses stays what it was: most frames are such.
- */
-export class RecentWay {
-  to: SwitchPortState | undefined;
-  #batch = -1;
-  #version = -1;
-  #high = 0;
-  #low = 0;
-  #sourceHigh = 0;
-  #sourceLow = 0;
-
-  /** Addresses as in `MacTable`, low words signed. */
-  set(
-    to: SwitchPortState,
-    batch: number,
-    version: number,
-    high: number,
-    low: number,
-    sourceHigh: number,
-    sourceLow: number,
-  ): void {
-    this.to = to;
-    this.#batch = batch;
-    this.#version = version;
-    this.#high = high;
-    this.#low = low;
-    this.#sourceHigh = sourceHigh;
-    this.#sourceLow = sourceLow;
-  }
-
-  matches(
-    batch: number,
-    version: number,
-    high: number,
-    low: number,
-    sourceHigh: number,
-    sourceLow: number,
-  ): boolean {
-    return (
-      this.#low === low &&
-      this.#sourceLow === sourceLow &&
-      this.#batch === batch &&
-      this.#version === version &&
-      this.#high === high &&
-      this.#sourceHigh === sourceHigh
-    );
-  }
-}
-
 export class SwitchPortState implements SwitchPort {
   readonly name: string;
   /** Number in the address table. */
@@ -106,7 +56,7 @@ export class SwitchPortState implements SwitchPort {
   /** Has frames that its receiver was not flushed for. */
   isDirty = false;
   /** Where its latest frame went. */
-  readonly recent: RecentWay = new RecentWay();
+  readonly recent: RecentWay<SwitchPortState> = new RecentWay<SwitchPortState>();
   #core: SwitchCore | undefined;
   #receiver: FrameReceiver | undefined;
 
