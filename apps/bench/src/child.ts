@@ -3,6 +3,7 @@ import { once } from 'node:events';
 
 /** A process of ours that answers one question at a time. It ends when its channel does, so also when this process dies. */
 export interface Child extends AsyncDisposable {
+  readonly pid: number;
   ask(question: object): Promise<unknown>;
 }
 
@@ -49,6 +50,10 @@ class ForkedChild implements Child {
     child.on('exit', (code, signal) => {
       this.#waiting?.reject(new Error(`${path} ended (${signal ?? code})`));
     });
+  }
+
+  get pid(): number {
+    return this.#process.pid!;
   }
 
   async ask(question: object): Promise<unknown> {

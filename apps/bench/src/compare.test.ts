@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compare } from './compare.ts';
-import type { BenchPlan, Contender } from './contender.ts';
+import type { BenchPlan, Contender, RunResult } from './contender.ts';
 
 /** A contender whose operations take `ns` each, by its own account. */
 function contender(name: string, isPeer: boolean, ns: number, runs: string[]): Contender {
@@ -15,7 +15,7 @@ function contender(name: string, isPeer: boolean, ns: number, runs: string[]): C
   };
 }
 
-const PLAN: BenchPlan = { roundCount: 4, runMs: 1, folder: '', onProgress: () => {} };
+const PLAN: BenchPlan = { roundCount: 4, runMs: 1, folder: '', onProgress: () => {}, onMissing: () => {} };
 
 describe('compare', () => {
   it('contenders take turns, and each round begins with the next', async () => {
@@ -73,6 +73,59 @@ describe('compare', () => {
     expect(ours!.doorbells).toEqual({ kicks: 0.25, calls: 0.5, wakeUps: undefined });
     expect([faster!.against, faster!.doorbells]).toEqual([[], undefined]);
   });
+
+  it('a comparison may do with a share of the time for a run', async () => {
+    const counts: number[] = [];
+    const one: Contender = {
+      ...contender('x', false, 100, []),
+      run: (count) => {
+        counts.push(count);
+        return { operationCount: count, elapsedNs: count * 100 };
+      },
+    };
+    await compare({ title: 't', operation: 'o', contenders: [one], runShare: 0.25 }, PLAN);
+    expect(counts.at(-1)).toBe(2500);
+  });
+
+  it('each measured run is made ready for', async () => {
+    const steps: string[] = [];
+    const one: Contender = {
+      ...contender('run', false, 1e6, steps),
+      prepare: async () => void steps.push('prepare'),
+    };
+    await compare({ title: 't', operation: 'o', contenders: [one] }, PLAN);
+    expect(steps.slice(-4)).toEqual(['prepare', 'run', 'prepare', 'run']);
+  });
+
+  it('counts are given for one operation', async () => {
+    const one: Contender = {
+      ...contender('x', false, 100, []),
+      run: (count) => ({ operationCount: count, elapsedNs: count * 100, counts: { traps: 3 * count } }),
+    };
+    const report = await compare({ title: 't', operation: 'o', contenders: [one] }, PLAN);
+    expect(report.contenders[0]!.counts['traps']).toBeCloseTo(3);
+  });
+
+  it.runIf(process.platform === 'linux')(
+    'processor time is that of this process and of those named',
+    async () => {
+      const spin = (count: number): RunResult => {
+        const end = performance.now() + 5;
+        while (performance.now() < end);
+        return { operationCount: count, elapsedNs: 5e6 };
+      };
+      const one: Contender = { name: 'x', isPeer: false, pids: [], run: spin };
+      const twice: Contender = { name: 'y', isPeer: false, pids: [process.pid], run: spin };
+      const unknown: Contender = { name: 'z', isPeer: false, run: spin };
+      const gone: Contender = { name: 'g', isPeer: false, pids: [2 ** 30], run: spin };
+      const contenders = [one, twice, unknown, gone];
+      const report = await compare({ title: 't', operation: 'o', contenders }, { ...PLAN, runMs: 5 });
+      const [once, both, none, lost] = report.contenders.map(({ cpuNs }) => cpuNs);
+      expect(once).toBeGreaterThan(0);
+      expect(both).toBeGreaterThan(0);
+      expect([none, lost]).toEqual([undefined, undefined]);
+    },
+  );
 
   it('what goes wrong in a run is not swallowed', async () => {
     const broken: Contender = {

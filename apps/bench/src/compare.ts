@@ -1,11 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BenchPlan, Comparison, Contender, DoorbellCounts, RunResult } from './contender.ts';
+import { cpuNsOf } from './cpu-meter.ts';
 import type { ComparisonReport, ContenderReport, PerOperation } from './report/report.ts';
 import { ratio, summarize } from './statistics.ts';
 
-/** The first run of a calibration; grows until a run takes long enough. */
-const FIRST_COUNT = 64;
-const GROWTH_MAX = 8;
+/** The first run of a calibration is of one operation; they grow until a run takes long enough. */
+const GROWTH_MAX = 16;
 const WARM_UP_MIN = 4;
 const WARM_UP_MAX = 16;
 const COUNT_MAX = 1e9;
@@ -22,17 +22,17 @@ interface Lane {
  * take turns, each round beginning with the next one, so that none always runs in the wake of the same other.
  */
 export async function compare(comparison: Comparison, plan: BenchPlan): Promise<ComparisonReport> {
-  const { title, operation, contenders } = comparison;
+  const { title, operation, contenders, runShare = 1 } = comparison;
   const lanes: Lane[] = [];
   for (const contender of contenders) {
-    const operationCount = await calibrate(contender, plan.runMs * 1e6);
+    const operationCount = await calibrate(contender, plan.runMs * runShare * 1e6);
     lanes.push({ contender, operationCount, samples: [], results: [] });
   }
   for (let round = 0; round < plan.roundCount; round += 1) {
     for (let turn = 0; turn < lanes.length; turn += 1) {
       const lane = lanes[(round + turn) % lanes.length]!;
       await nextTurn();
-      const result = await lane.contender.run(lane.operationCount);
+      const result = await runMetered(lane.contender, lane.operationCount);
       lane.results.push(result);
       lane.samples.push(result.elapsedNs / result.operationCount);
     }
@@ -41,13 +41,25 @@ export async function compare(comparison: Comparison, plan: BenchPlan): Promise<
   return { title, operation, contenders: reports(lanes) };
 }
 
+/** With the processor time of this process and those of the contender, which is exact once they have gone to sleep. */
+async function runMetered(contender: Contender, operationCount: number): Promise<RunResult> {
+  await contender.prepare?.();
+  if (contender.pids === undefined) return await contender.run(operationCount);
+  const pids = [process.pid, ...contender.pids];
+  const before = cpuNsOf(pids);
+  const result = await contender.run(operationCount);
+  const after = cpuNsOf(pids);
+  return before === undefined || after === undefined ? result : { cpuNs: after - before, ...result };
+}
+
 /**
  * Runs a contender until its code is warm; how many operations take `targetNs`. The best rate decides: the first runs also
  * load and compile.
  */
 async function calibrate(contender: Contender, targetNs: number): Promise<number> {
-  let operationCount = FIRST_COUNT;
+  let operationCount = 1;
   let bestNs = Infinity;
+  await contender.prepare?.();
   for (let runs = 1; ; runs += 1) {
     await nextTurn();
     const result = await contender.run(operationCount);
@@ -55,7 +67,7 @@ async function calibrate(contender: Contender, targetNs: number): Promise<number
     const wanted = Math.max(1, Math.round(targetNs / bestNs));
     const isLongEnough = result.elapsedNs >= targetNs / 2 && result.operationCount >= wanted / 2;
     if ((isLongEnough && runs >= WARM_UP_MIN) || runs === WARM_UP_MAX) return wanted;
-    operationCount = Math.min(Math.max(wanted, FIRST_COUNT), operationCount * GROWTH_MAX, COUNT_MAX);
+    operationCount = Math.min(wanted, operationCount * GROWTH_MAX, COUNT_MAX);
   }
 }
 
@@ -65,13 +77,39 @@ function reports(lanes: readonly Lane[]): ContenderReport[] {
     contender.isPeer ? [{ name: contender.name, summary: summaries[index]! }] : [],
   );
   return lanes.map(({ contender, results }, index) => {
-    const { name, isPeer, budgetNs } = contender;
+    const { name, isPeer, budgetNs, published } = contender;
     const nsPerOperation = summaries[index]!;
     const against = isPeer
       ? []
       : peers.map((peer) => ({ peer: peer.name, ratio: ratio(nsPerOperation, peer.summary) }));
-    return { name, isPeer, budgetNs, nsPerOperation, against, doorbells: doorbellsPerOperation(results) };
+    return {
+      name,
+      isPeer,
+      budgetNs,
+      published,
+      nsPerOperation,
+      against,
+      doorbells: doorbellsPerOperation(results),
+      cpuNs: cpuPerOperation(results),
+      counts: countsPerOperation(results),
+    };
   });
+}
+
+function cpuPerOperation(results: readonly RunResult[]): number | undefined {
+  if (results.some(({ cpuNs }) => cpuNs === undefined)) return undefined;
+  return (
+    results.reduce((sum, { cpuNs }) => sum + cpuNs!, 0) /
+    results.reduce((sum, { operationCount }) => sum + operationCount, 0)
+  );
+}
+
+function countsPerOperation(results: readonly RunResult[]): Readonly<Record<string, number>> {
+  const operations = results.reduce((sum, { operationCount }) => sum + operationCount, 0);
+  const sums: Record<string, number> = {};
+  for (const { counts = {} } of results)
+    for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] ?? 0) + count / operations;
+  return sums;
 }
 
 function doorbellsPerOperation(results: readonly RunResult[]): PerOperation | undefined {

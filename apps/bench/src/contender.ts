@@ -3,6 +3,10 @@ export interface RunResult {
   readonly operationCount: number;
   readonly elapsedNs: number;
   readonly doorbells?: DoorbellCounts | undefined;
+  /** Processor time of all that took part, where the contender knows it better than `Contender.pids` would tell. */
+  readonly cpuNs?: number | undefined;
+  /** Whatever else was counted, by the heading of its column. */
+  readonly counts?: Readonly<Record<string, number>> | undefined;
 }
 
 export interface DoorbellCounts {
@@ -19,6 +23,12 @@ export interface Contender {
   readonly isPeer: boolean;
   /** Nanoseconds per operation that the design allows. */
   readonly budgetNs?: number | undefined;
+  /** What somebody measured of the same thing elsewhere: nanoseconds, in words. */
+  readonly published?: string | undefined;
+  /** The processes, beside this one, that do the work: their processor time is counted. */
+  readonly pids?: readonly number[] | undefined;
+  /** Makes ready for `run` what others may have changed since; not measured. */
+  prepare?(): Promise<void>;
   /** Does the operation so many times, or a few more; says how many and how long it took. */
   run(operationCount: number): RunResult | Promise<RunResult>;
 }
@@ -29,6 +39,8 @@ export interface Comparison {
   /** What is counted as one, in words. */
   readonly operation: string;
   readonly contenders: readonly Contender[];
+  /** Of the plan's time for a run, where less is enough. Default 1. */
+  readonly runShare?: number;
 }
 
 /** What a group is given: how long to measure, and where temporary files may be. */
@@ -42,6 +54,8 @@ export interface BenchPlan {
   /** Exists, empty, and is removed by whoever made it. */
   readonly folder: string;
   readonly onProgress: (line: string) => void;
+  /** A peer that this machine does not have: which, and what would bring it. */
+  readonly onMissing: (peer: string) => void;
 }
 
 /** Nanoseconds that `work` took. */

@@ -1,5 +1,18 @@
 /** The groups of benchmarks, in the order in which they run. */
-export const GROUP_NAMES = ['ring', 'ring-processes', 'notify', 'blk', 'net'] as const;
+export const GROUP_NAMES = [
+  'ring',
+  'ring-packed',
+  'ring-processes',
+  'notify',
+  'events',
+  'grants',
+  'trap',
+  'control',
+  'blk',
+  'blk-features',
+  'net',
+  'net-features',
+] as const;
 
 export type GroupName = (typeof GROUP_NAMES)[number];
 

@@ -16,10 +16,16 @@ export type BackendName = (typeof BACKEND_NAMES)[number];
 export interface DiskPlan {
   readonly backend: BackendName;
   readonly path: string;
+  /** Default 1. */
+  readonly queueCount?: number;
+  /** Requests that follow each other are done as one operation. Default true. */
+  readonly isMerging?: boolean;
 }
 
-export async function createDisk({ backend, path }: DiskPlan): Promise<VirtioDevice> {
-  return createBlkDevice({ backend: await createBackend(backend, path) });
+export async function createDisk(plan: DiskPlan): Promise<VirtioDevice> {
+  const { backend, path, queueCount = 1, isMerging = true } = plan;
+  const merging = isMerging ? {} : { mergeCountMax: 1 };
+  return createBlkDevice({ backend: await createBackend(backend, path), queueCount, ...merging });
 }
 
 async function createBackend(name: BackendName, path: string): Promise<BlockBackend> {

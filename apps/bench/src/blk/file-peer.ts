@@ -1,14 +1,14 @@
 import { closeSync, openSync, read, readSync, write, writeSync } from 'node:fs';
 import { type Contender, type RunResult, elapsedNs, timeNs } from '../contender.ts';
 import { BLOCK_SIZE, BlockPositions } from './block-positions.ts';
-import { DEPTH_MAX } from './random-io.ts';
+import { DEPTH_MAX } from './block-io.ts';
 
 /** The plain file, as a program without any disk of ours would use it. */
 export interface FilePeer extends Disposable {
   /** Calls of `fs.read` or `fs.write` with a callback, `depth` at once: the thread pool. */
   threads(isWrite: boolean, depth: number): Contender;
   /** Calls of `fs.readSync` or `fs.writeSync`, one after the other. */
-  sync(isWrite: boolean): Contender;
+  sync(isWrite: boolean, isSequential?: boolean): Contender;
 }
 
 export function openFilePeer(path: string): FilePeer {
@@ -19,15 +19,18 @@ export function openFilePeer(path: string): FilePeer {
     threads: (isWrite, depth) => ({
       name: isWrite ? 'fs.write' : 'fs.read',
       isPeer: true,
+      pids: [],
       run: (count) => runThreads(fd, isWrite, blocks.slice(0, depth), positions, count),
     }),
-    sync: (isWrite) => ({
+    sync: (isWrite, isSequential = false) => ({
       name: isWrite ? 'fs.writeSync' : 'fs.readSync',
       isPeer: true,
-      run: (count) => ({
-        operationCount: count,
-        elapsedNs: timeNs(() => runSync(fd, isWrite, blocks[0]!, positions, count)),
-      }),
+      pids: [],
+      run: (count) => {
+        const next = (): number => (isSequential ? positions.following() : positions.next());
+        const elapsed = timeNs(() => runSync(fd, isWrite, blocks[0]!, next, count));
+        return { operationCount: count, elapsedNs: elapsed };
+      },
     }),
     [Symbol.dispose]: () => closeSync(fd),
   };
@@ -61,15 +64,9 @@ async function runThreads(
   return { operationCount: count, elapsedNs: elapsedNs(start) };
 }
 
-function runSync(
-  fd: number,
-  isWrite: boolean,
-  block: Buffer,
-  positions: BlockPositions,
-  count: number,
-): void {
+function runSync(fd: number, isWrite: boolean, block: Buffer, next: () => number, count: number): void {
   for (let i = 0; i < count; i += 1) {
-    const position = positions.next() * BLOCK_SIZE;
+    const position = next() * BLOCK_SIZE;
     const size = isWrite
       ? writeSync(fd, block, 0, BLOCK_SIZE, position)
       : readSync(fd, block, 0, BLOCK_SIZE, position);

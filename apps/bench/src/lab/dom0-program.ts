@@ -5,19 +5,22 @@ import { CONSOLE_UP } from './machine.ts';
 
 const GUEST_RAM_SIZE = 32 << 20;
 
-/** Serves as domain 0 of a benchmark: every guest gets one device, made by `createDevice`. */
-export async function bootDom0(domain: Domain, createDevice: () => Promise<VirtioDevice>): Promise<void> {
+/** Serves as domain 0 of a benchmark: every guest gets one device, made by `createDevice` as its lab wants it. */
+export async function bootDom0(
+  domain: Domain,
+  createDevice: (device: unknown) => Promise<VirtioDevice>,
+): Promise<void> {
   const { toolstack, devices } = await startDom0(domain);
   domain.connection.onRequest(async (message) => {
-    const { bus, module } = message as Dom0Request;
+    const { name, bus, module, device } = message as Dom0Request;
     const args: GuestArguments = { bus };
     const guest = await toolstack.createGuest({
-      name: bus,
+      name,
       type: bus === 'pci' ? 'hvm' : 'pv',
       ramSize: GUEST_RAM_SIZE,
       program: { module, args },
     });
-    await devices.plug(guest, 0, await createDevice(), bus);
+    await devices.plug(guest, 0, await createDevice(device), name, bus === 'pci' ? undefined : bus);
     await guest.start();
     return guest.domain;
   });

@@ -15,6 +15,8 @@ export interface BenchMachine extends AsyncDisposable {
   untilUp(domain: DomId): Promise<void>;
   /** Rejects with what went wrong in any domain. */
   request(domain: DomId, message: object): Promise<unknown>;
+  /** The processes of domains. */
+  pidsOf(domains: readonly DomId[]): number[];
 }
 
 const RAM_SIZE = 64 << 20;
@@ -50,6 +52,10 @@ export function startMachine(): BenchMachine {
       await untilUp(domain);
       return domain;
     },
+    pidsOf: (domains) =>
+      machine.hypervisor
+        .domains()
+        .flatMap(({ domain, pid }) => (domains.includes(domain) && pid !== undefined ? [pid] : [])),
     request: (domain, message) => Promise.race([machine.request(domain, message), failure.promise]),
     [Symbol.asyncDispose]: async () => {
       isClosing = true;

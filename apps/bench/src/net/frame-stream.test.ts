@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { FrameDecoder, encodeFrames } from './frame-stream.ts';
-import { CARD_MAC, FloodFrame, FloodReceiver, STATION_MAC, readNumber } from './frames.ts';
+import { CARD_MAC, FRAME_END, FloodFrame, FloodReceiver, STATION_MAC, readNumber } from './frames.ts';
 
 function flood(count: number): Uint8Array[] {
   return Array.from({ length: count }, (_, number) =>
-    new FloodFrame(number % 2 === 0 ? 64 : 1500, CARD_MAC, STATION_MAC).set(number, false),
+    new FloodFrame(number % 2 === 0 ? 64 : 1500, CARD_MAC, STATION_MAC).set(number),
   );
 }
 
@@ -24,7 +24,7 @@ describe('frames on a stream', () => {
 
 describe('FloodReceiver', () => {
   const end = (count: number): Uint8Array =>
-    new FloodFrame(60, CARD_MAC, STATION_MAC).set(count, true).slice();
+    new FloodFrame(60, CARD_MAC, STATION_MAC).set(count, FRAME_END).slice();
 
   it('answers the last frame with how many came', () => {
     const answers: number[] = [];
@@ -47,6 +47,6 @@ describe('FloodReceiver', () => {
   });
 
   it('numbers are 32 bits without sign', () => {
-    expect(readNumber(new FloodFrame(60, CARD_MAC, STATION_MAC).set(0xfedc_ba98, false))).toBe(0xfedc_ba98);
+    expect(readNumber(new FloodFrame(60, CARD_MAC, STATION_MAC).set(0xfedc_ba98))).toBe(0xfedc_ba98);
   });
 });

@@ -4,11 +4,22 @@ import { ETHERNET_ADDRESS_SIZE, ETHERNET_HEADER_SIZE } from '@virtlab/abi/ethern
 export const CARD_MAC: Uint8Array = Uint8Array.of(2, 0, 0, 0, 0, 1);
 export const STATION_MAC: Uint8Array = Uint8Array.of(2, 0, 0, 0, 0, 2);
 
-/** IEEE 802 local experimental; the payload is a number of 32 bits, and after the last frame of a run `END_MARK`. */
+/** IEEE 802 local experimental; the payload is a number of 32 bits, a mark, and a size of 16 bits. */
 const ETHERTYPE = [0x88, 0xb5] as const;
 const NUMBER_OFFSET = ETHERNET_HEADER_SIZE;
 const MARK_OFFSET = NUMBER_OFFSET + 4;
-const END_MARK = 0xff;
+const SIZE_OFFSET = MARK_OFFSET + 2;
+
+/** What a frame is for. */
+export const FRAME_DATA = 0;
+/** The number is how many frames there were; answered by one with how many came. */
+export const FRAME_END = 0xff;
+/** To the station: send so many frames of the size. */
+export const FRAME_START = 0xfe;
+/** To the station that sends: so many have come. */
+export const FRAME_ACK = 0xfd;
+/** To the station: answer as to `FRAME_END` once so many bytes of segments have come. */
+export const FRAME_TALLY = 0xfc;
 
 /** The smallest frame, without FCS. */
 export const FRAME_SIZE_MIN = 60;
@@ -28,10 +39,11 @@ export class FloodFrame {
     this.#view = new DataView(this.bytes.buffer);
   }
 
-  /** `isEnd`: the number says how many frames there were. */
-  set(number: number, isEnd: boolean): Uint8Array {
+  /** `mark` is one of `FRAME_*`. */
+  set(number: number, mark: number = FRAME_DATA, size: number = 0): Uint8Array {
     this.#view.setUint32(NUMBER_OFFSET, number);
-    this.bytes[MARK_OFFSET] = isEnd ? END_MARK : 0;
+    this.bytes[MARK_OFFSET] = mark;
+    if (size !== 0) this.#view.setUint16(SIZE_OFFSET, size);
     return this.bytes;
   }
 }
@@ -48,7 +60,7 @@ export class FloodReceiver {
 
   receive(frame: Uint8Array): void {
     const number = readNumber(frame);
-    if (isLast(frame)) {
+    if (readMark(frame) === FRAME_END) {
       this.#answer(number === this.#received ? number : -1);
       this.#received = 0;
     } else if (number === this.#received) {
@@ -62,6 +74,10 @@ export function readNumber(frame: Uint8Array): number {
   return ((frame[at]! << 24) | (frame[at + 1]! << 16) | (frame[at + 2]! << 8) | frame[at + 3]!) >>> 0;
 }
 
-function isLast(frame: Uint8Array): boolean {
-  return frame[MARK_OFFSET] === END_MARK;
+export function readMark(frame: Uint8Array): number {
+  return frame[MARK_OFFSET]!;
+}
+
+export function readSize(frame: Uint8Array): number {
+  return (frame[SIZE_OFFSET]! << 8) | frame[SIZE_OFFSET + 1]!;
 }

@@ -1,20 +1,20 @@
 import { createNetDriver } from '@virtlab/virtio-net';
 import { compare } from '../compare.ts';
 import type { BenchPlan, Contender } from '../contender.ts';
-import { type Lab, startLab } from '../lab/lab.ts';
+import { BUSES, type Lab, guestOnEachBus, startLab } from '../lab/lab.ts';
 import { createMemoryLink } from '../lab/memory-link.ts';
 import type { ComparisonReport, GroupText } from '../report/report.ts';
-import { type Flood, FloodRunner } from './flood.ts';
+import { CardRunner, type CardWork } from './card-runner.ts';
 import { BATCH_COUNT } from './frames.ts';
 import { createCard } from './station.ts';
 import { startStreamPeer } from './stream-peer.ts';
 
 export const NET_TEXT: GroupText = {
-  title: 'Network: frames from domU to domain 0',
+  title: 'Network: frames between domU and domain 0',
   method: [
-    `Numbered frames as fast as the card takes them, a kick after ${BATCH_COUNT}, through a learning switch to a station that checks that each is the next; the clock stops when its answer to the last one has come back through the card. A frame lost makes the run fail. The driver copies a frame once into the ring's memory, the switch's side once to the station.`,
-    '**memory**: all in one thread on the in-memory transport. **pci** and **xenbus**: the driver in a domU, card, switch and station in domain 0, each a process, with the default adaptive polling. Driver and device are the same code in all three; kicks and calls are those of the driver.',
-    `**Peer**: the same frames with a length before each over a Unix socket (\`node:net\`) to another process that checks them alike, ${BATCH_COUNT} in a write, no switch.`,
+    `**Sent**: numbered frames as fast as the card takes them, a kick after ${BATCH_COUNT}, through a learning switch to a station that checks that each is the next; the clock stops when its answer to the last one has come back through the card. **Received**: the station sends and the domU checks, and reports after every ${BATCH_COUNT} frames, for the station never is more ahead than the card's ring holds. A frame lost makes the run fail. The driver copies a frame once into the ring's memory, the switch's side once to the station.`,
+    '**memory**: all in one thread on the in-memory transport. **pci** in an HVM domain, **xenbus** by the native profile and by the **register page** of 2011 in PV domains: the driver in a domU, card, switch and station in domain 0, each a process, with the default adaptive polling. Driver and device are the same code in all four; kicks and calls are those of the driver. CPU is that of both domains and of the process that asks them.',
+    `**Peer**: the same frames with a length before each over a Unix socket (\`node:net\`) to another process that checks them alike, ${BATCH_COUNT} in a write, no switch; it is the same for both directions.`,
   ],
   findings: [
     "Small frames are work for each frame: a ring entry, the switch's table, two short copies. The socket joins 32 of them into one copy through the kernel and takes them apart again; with frames of 64 bytes that is cheaper. With frames of 1500 bytes its two copies through the kernel cost more than all of that.",
@@ -22,27 +22,42 @@ export const NET_TEXT: GroupText = {
   ],
 };
 
+interface Direction {
+  readonly kind: 'send' | 'receive';
+  readonly words: string;
+}
+
+const DIRECTIONS: readonly Direction[] = [
+  { kind: 'send', words: 'sent' },
+  { kind: 'receive', words: 'received' },
+];
 const FRAME_SIZES = [64, 1500] as const;
 
 export async function runNet(plan: BenchPlan): Promise<ComparisonReport[]> {
-  await using lab = await startLab('net/net-dom0', {}, 'net/net-guest');
+  await using lab = await startLab({
+    dom0: 'net/net-dom0',
+    guest: 'net/net-guest',
+    guests: guestOnEachBus({}),
+  });
   await using memory = createMemoryLink(createCard());
   await using driver = await createNetDriver(memory.link, { aio: memory.aio });
   await using stream = await startStreamPeer(plan.folder);
-  const runner = new FloodRunner(driver);
+  const runner = new CardRunner(driver);
   const reports: ComparisonReport[] = [];
-  for (const size of FRAME_SIZES) {
-    const contenders = [...ours(runner, lab, size), stream.contender(size)];
-    reports.push(await compare({ title: `${size}-byte frames`, operation: 'frame', contenders }, plan));
+  for (const { kind, words } of DIRECTIONS) {
+    for (const size of plan.isBrief === true ? FRAME_SIZES.slice(-1) : FRAME_SIZES) {
+      const contenders = [...ours(runner, lab, { kind, size }), stream.contender(size)];
+      const title = `${size}-byte frames, ${words}`;
+      reports.push(await compare({ title, operation: 'frame', contenders }, plan));
+    }
   }
   return reports;
 }
 
-function ours(runner: FloodRunner, lab: Lab, size: number): Contender[] {
-  const request = (count: number): Flood => ({ size, count });
+function ours(runner: CardRunner, lab: Lab, work: Omit<CardWork, 'count'>): Contender[] {
+  const request = (count: number): CardWork => ({ ...work, count });
   return [
-    { name: 'virtlab, memory', isPeer: false, run: (count) => runner.run(request(count)) },
-    lab.contender('virtlab, pci', 'pci', request),
-    lab.contender('virtlab, xenbus', 'xenbus', request),
+    { name: 'virtlab, memory', isPeer: false, pids: [], run: (count) => runner.run(request(count)) },
+    ...BUSES.map(([bus, words]) => lab.contender(`virtlab, ${words}`, bus, request)),
   ];
 }

@@ -56,6 +56,7 @@ function contender(name: string, machine: BenchMachine, pair: Pair, isBusy: bool
   return {
     name,
     isPeer: false,
+    pids: machine.pidsOf([pair.pinger, pair.ponger]),
     run: async (count) => {
       const wakeUpsBefore = await wakeUpsOf(machine, pair);
       if (isBusy) await ask(machine, pair.ponger, { op: 'pong', count });

@@ -11,7 +11,12 @@ export interface PortEcho extends AsyncDisposable {
 export function startPortEcho(): PortEcho {
   const worker = new Worker(moduleUrl('peers/port-echo-worker'), WORKER_OPTIONS);
   return {
-    contender: (name, window) => ({ name, isPeer: true, run: (count) => exchange(worker, count, window) }),
+    contender: (name, window) => ({
+      name,
+      isPeer: true,
+      pids: [], // the worker is a thread of this process
+      run: (count) => exchange(worker, count, window),
+    }),
     [Symbol.asyncDispose]: async () => void (await worker.terminate()),
   };
 }

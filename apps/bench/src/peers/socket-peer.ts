@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
-import { startChild } from '../child.ts';
+import { type Child, startChild } from '../child.ts';
 import { type Contender, type RunResult, elapsedNs } from '../contender.ts';
 import { MessageReader, MessageWriter } from './messages.ts';
 
@@ -29,6 +29,7 @@ export async function startSocketEcho(folder: string): Promise<SocketEcho> {
     contender: ({ name, window, isBatched }) => ({
       name,
       isPeer: true,
+      pids: [child.pid],
       run: (count) => conversation.exchange(count, window, isBatched),
     }),
     [Symbol.asyncDispose]: async () => {
@@ -42,7 +43,7 @@ export async function startSocketEcho(folder: string): Promise<SocketEcho> {
 export async function connectChild(
   folder: string,
   path: string,
-): Promise<{ readonly socket: Socket; readonly child: AsyncDisposable }> {
+): Promise<{ readonly socket: Socket; readonly child: Child }> {
   socketCount += 1;
   const at = join(folder, `peer-${socketCount}.sock`);
   const server = createServer();

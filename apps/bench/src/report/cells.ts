@@ -1,4 +1,5 @@
-import type { ComparisonReport, ContenderReport, GroupReport } from './report.ts';
+import { formatShare } from './machine.ts';
+import type { ComparisonReport, ContenderReport, MeasuredGroup } from './report.ts';
 
 /** A table as text: the first column is the row's name, the others are figures. */
 export interface Cells {
@@ -31,6 +32,9 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
   const withBudget = has(({ budgetNs }) => budgetNs);
   const withDoorbells = has(({ doorbells }) => doorbells);
   const withWakeUps = has(({ doorbells }) => doorbells?.wakeUps);
+  const withCpu = has(({ cpuNs }) => cpuNs);
+  const withPublished = has(({ published }) => published);
+  const counted = [...new Set(contenders.flatMap(({ counts }) => Object.keys(counts)))];
   const head = [
     `per ${operation}`,
     'median',
@@ -40,9 +44,12 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
     ...peers.map((peer) => `÷ ${peer}`),
     ...(withDoorbells ? ['kicks', 'calls'] : []),
     ...(withWakeUps ? ['wake-ups'] : []),
+    ...counted,
+    ...(withCpu ? ['CPU'] : []),
+    ...(withPublished ? ['published, another run'] : []),
   ];
   const rows = contenders.map((contender) => {
-    const { name, nsPerOperation, budgetNs, against, doorbells } = contender;
+    const { name, nsPerOperation, budgetNs, against, doorbells, counts, cpuNs, published } = contender;
     const count = (value: number | undefined): string => (value === undefined ? NONE : formatCount(value));
     return [
       name,
@@ -56,23 +63,27 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
       }),
       ...(withDoorbells ? [count(doorbells?.kicks), count(doorbells?.calls)] : []),
       ...(withWakeUps ? [count(doorbells?.wakeUps)] : []),
+      ...counted.map((each) => count(counts[each])),
+      ...(withCpu ? [cpuNs === undefined ? NONE : formatNs(cpuNs)] : []),
+      ...(withPublished ? [published ?? NONE] : []),
     ];
   });
   return { head, rows };
 }
 
-/** Every contender with a budget, and whether it kept to it. */
-export function budgetCells(groups: readonly GroupReport[]): Cells {
-  const rows = groups.flatMap(({ title, comparisons }) =>
+/** Every contender with a budget, whether it kept to it, and what others had of the processors meanwhile. */
+export function budgetCells(groups: readonly MeasuredGroup[]): Cells {
+  const rows = groups.flatMap(({ title, comparisons, othersShare }) =>
     comparisons.flatMap((comparison) =>
       comparison.contenders.flatMap(({ name, budgetNs, nsPerOperation: { median } }) => {
         if (budgetNs === undefined) return [];
         const what = `${title}: ${comparison.title}: ${name}`;
-        return [[what, formatNs(budgetNs), formatNs(median), median <= budgetNs ? 'yes' : 'no']];
+        const others = othersShare === undefined ? NONE : formatShare(othersShare);
+        return [[what, formatNs(budgetNs), formatNs(median), median <= budgetNs ? 'yes' : 'no', others]];
       }),
     ),
   );
-  return { head: ['what', 'budget', 'median', 'reached'], rows };
+  return { head: ['what', 'budget', 'median', 'reached', 'others had'], rows };
 }
 
 function formatDigits(value: number): string {

@@ -20,6 +20,9 @@ const COMPARISON: ComparisonReport = {
       nsPerOperation: at(60),
       against: [{ peer: 'other', ratio: 0.5 }],
       doorbells: { kicks: 0.0625, calls: 0, wakeUps: undefined },
+      published: undefined,
+      cpuNs: 75,
+      counts: { 'round trips': 2 },
     },
     {
       name: 'other',
@@ -28,6 +31,9 @@ const COMPARISON: ComparisonReport = {
       nsPerOperation: at(120),
       against: [],
       doorbells: undefined,
+      published: '100–200',
+      cpuNs: undefined,
+      counts: {},
     },
   ],
 };
@@ -43,6 +49,7 @@ const REPORT: BenchReport = {
     node: 'v24.0.0',
     v8: '13',
     loadBefore: 0.5,
+    idleShareBefore: 0.75,
   },
   roundCount: 9,
   runMs: 50,
@@ -54,6 +61,8 @@ const REPORT: BenchReport = {
       findings: ['Why.'],
       comparisons: [COMPARISON],
       skipped: undefined,
+      missing: ['a compiler'],
+      othersShare: 0.25,
     },
   ],
 };
@@ -75,14 +84,28 @@ describe('figures', () => {
 });
 
 describe('a table', () => {
-  it('has budgets, ratios and doorbells where there are any', () => {
-    expect(comparisonCells(COMPARISON)).toEqual({
-      head: ['per request', 'median', 'min', 'max', 'budget', '÷ other', 'kicks', 'calls'],
-      rows: [
-        ['virtlab', '60.0 ns', '30.0 ns', '120 ns', '50.0 ns', '0.50 ×', '0.063', '0'],
-        ['other', '120 ns', '60.0 ns', '240 ns', '', '', '', ''],
-      ],
-    });
+  it('has budgets, ratios, doorbells, processor time and what others published where there are any', () => {
+    const { head, rows } = comparisonCells(COMPARISON);
+    expect(head.slice(0, 4)).toEqual(['per request', 'median', 'min', 'max']);
+    expect(head.slice(4, 8)).toEqual(['budget', '÷ other', 'kicks', 'calls']);
+    expect(head.slice(8)).toEqual(['round trips', 'CPU', 'published, another run']);
+    expect(rows).toEqual([
+      'virtlab|60.0 ns|30.0 ns|120 ns|50.0 ns|0.50 ×|0.063|0|2.000|75.0 ns|'.split('|'),
+      ['other', '120 ns', '60.0 ns', '240 ns', '', '', '', '', '', '', '100–200'],
+    ]);
+  });
+
+  it('has none of these columns where there is nothing to put into them', () => {
+    const bare = COMPARISON.contenders.map((contender) => ({
+      ...contender,
+      budgetNs: undefined,
+      doorbells: undefined,
+      published: undefined,
+      cpuNs: undefined,
+      counts: {},
+    }));
+    const { head } = comparisonCells({ ...COMPARISON, contenders: bare });
+    expect(head).toEqual(['per request', 'median', 'min', 'max', '÷ other']);
   });
 
   it('is padded', () => {
@@ -102,7 +125,9 @@ describe('performancePage', () => {
   it('names machine, method, budgets missed and findings', () => {
     for (const text of ['Some CPU, 2 cores', 'v24.0.0', 'for 9 rounds', 'How.', 'Why.', '2030-01-02'])
       expect(page).toContain(text);
-    expect(page).toMatch(/\| A ring: One thing: virtlab +\| 50\.0 ns \| 60\.0 ns \| +no \|/);
+    for (const text of ['75 % idle', 'others had 25 % of the processors', 'Left out: a compiler.'])
+      expect(page).toContain(text);
+    expect(page).toMatch(/\| A ring: One thing: virtlab +\| 50\.0 ns \| 60\.0 ns \| +no \| +25 % \|/);
   });
 });
 

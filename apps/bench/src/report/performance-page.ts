@@ -1,6 +1,6 @@
 import { type Cells, budgetCells, comparisonCells } from './cells.ts';
-import { machineLines } from './machine.ts';
-import type { BenchReport, GroupReport } from './report.ts';
+import { formatShare, machineLines } from './machine.ts';
+import type { BenchReport, GroupReport, MeasuredGroup } from './report.ts';
 
 /** The first line of the page; whoever edits the page by hand is told so. */
 export function pageHeader(generatorVersion: number): string {
@@ -15,15 +15,15 @@ export function performancePage(report: BenchReport): string {
     '# Performance',
     'What each layer costs, beside something that does the same work without it. `npm run bench` measures it anew.',
     '## Method',
-    `Every comparison measures its contenders in the same stretch of time: after a warm-up they take turns for ${roundCount} rounds, each run long enough to take about ${runMs} ms, and each round begins with the next contender. A figure is the median of its runs, with the least and the greatest beside it. The columns marked ÷ are our median over that of the peer: below 1 we are faster. Each group runs in a process of its own.`,
-    'Kicks (driver to device) and calls (device to driver) are counted where they are asked for, and given for one operation. Elapsed time is measured, not processor time, so whatever else the machine does is in it.',
+    `Every comparison measures its contenders in the same stretch of time: after a warm-up they take turns for ${roundCount} rounds, each run long enough to take about ${runMs} ms (half or a quarter of it where runs differ little), and each round begins with the next contender. A figure is the median of its runs, with the least and the greatest beside it. The columns marked ÷ are our median over that of the peer: below 1 we are faster. Each group runs in a process of its own.`,
+    'Kicks (driver to device) and calls (device to driver) are counted where they are asked for, and given for one operation. Elapsed time is measured, so whatever else the machine does is in it. **CPU** is the processor time of all processes that took part, threads and system calls included, for one operation, mean over all rounds: what the operation costs the machine, looking before sleeping and all; it can be twice the elapsed time. A figure that is **published** was measured elsewhere by others; it is beside ours for scale, and no ratio is made of it.',
     '## Machine',
     machineLines(machine)
       .map((line) => `- ${line}`)
       .join('\n'),
-    `Measured on ${date}.`,
+    `Measured on ${date}. What others had of the processors while each group ran is said with the group.`,
     '## Budgets',
-    'What the design allows, and whether the median of this run kept to it. Why, where it did not, is said with each group.',
+    'What the design allows, and whether the median of this run kept to it. Why, where it did not, is said with each group; the last column is what others had of the processors while the group ran.',
     markdownTable(budgetCells(groups)),
     ...groups.flatMap(groupBlocks),
   ];
@@ -35,13 +35,20 @@ export function groupHeading({ title }: Pick<GroupReport, 'title'>): string {
   return `## ${title}`;
 }
 
-function groupBlocks(group: GroupReport): string[] {
+function groupBlocks(group: MeasuredGroup): string[] {
   const tables = group.comparisons.flatMap((comparison) => [
     `### ${comparison.title}`,
     markdownTable(comparisonCells(comparison)),
   ]);
   const findings = group.findings.length === 0 ? [] : ['### Where the time goes', ...group.findings];
-  return [groupHeading(group), ...group.method, ...tables, ...findings];
+  return [groupHeading(group), ...group.method, ...state(group), ...tables, ...findings];
+}
+
+/** How the machine was, and what it did not have. */
+export function state({ othersShare, missing }: MeasuredGroup): string[] {
+  const busy =
+    othersShare === undefined ? [] : [`Meanwhile others had ${formatShare(othersShare)} of the processors.`];
+  return [...busy, ...missing.map((peer) => `Left out: ${peer}.`)];
 }
 
 /** Padded, so that the source can be read and a formatter leaves it alone. */

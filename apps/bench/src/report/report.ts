@@ -12,10 +12,16 @@ export interface ContenderReport {
   readonly name: string;
   readonly isPeer: boolean;
   readonly budgetNs: number | undefined;
+  /** Measured elsewhere by somebody: nanoseconds, in words. */
+  readonly published: string | undefined;
   readonly nsPerOperation: Summary;
   /** Ours over each peer of the comparison; empty for peers. */
   readonly against: readonly { readonly peer: string; readonly ratio: number }[];
   readonly doorbells: PerOperation | undefined;
+  /** Processor time for one operation, of all that took part, on average over all rounds. */
+  readonly cpuNs: number | undefined;
+  /** Other things counted, for one operation, by the heading of their column. */
+  readonly counts: Readonly<Record<string, number>>;
 }
 
 export interface ComparisonReport {
@@ -38,6 +44,14 @@ export interface GroupReport extends GroupText {
   readonly comparisons: readonly ComparisonReport[];
   /** Why the group could not be run here. */
   readonly skipped: string | undefined;
+  /** Peers that were left out: which, and what would bring them. */
+  readonly missing: readonly string[];
+}
+
+/** A group, and how the machine was while it ran. */
+export interface MeasuredGroup extends GroupReport {
+  /** Processor time that others took, over the processor time that there was; undefined where the system does not tell. */
+  readonly othersShare: number | undefined;
 }
 
 /** The machine and its state; nothing that identifies it. */
@@ -50,6 +64,8 @@ export interface MachineReport {
   readonly v8: string;
   /** Runnable tasks, mean over a minute, when the run began: what else wanted the cores. */
   readonly loadBefore: number;
+  /** Of the processors' time in the second before the run; 0 to 1. */
+  readonly idleShareBefore: number;
 }
 
 export interface BenchReport {
@@ -58,5 +74,5 @@ export interface BenchReport {
   readonly machine: MachineReport;
   readonly roundCount: number;
   readonly runMs: number;
-  readonly groups: readonly GroupReport[];
+  readonly groups: readonly MeasuredGroup[];
 }

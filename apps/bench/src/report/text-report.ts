@@ -1,14 +1,16 @@
 import Table from 'cli-table3';
 import { type Cells, budgetCells, comparisonCells } from './cells.ts';
 import { machineLines } from './machine.ts';
+import { state } from './performance-page.ts';
 import type { BenchReport } from './report.ts';
 
 /** The report for a terminal. */
 export function textReport(report: BenchReport): string {
   const { machine, roundCount, groups } = report;
   const parts = [...machineLines(machine), `Rounds: ${roundCount}`];
-  for (const { title, comparisons, skipped } of groups) {
-    parts.push('', `== ${title}`);
+  for (const group of groups) {
+    const { title, comparisons, skipped } = group;
+    parts.push('', `== ${title}`, ...state(group));
     if (skipped !== undefined) parts.push(`skipped: ${skipped}`);
     for (const comparison of comparisons) {
       parts.push('', comparison.title, textTable(comparisonCells(comparison)));

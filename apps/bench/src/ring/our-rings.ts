@@ -1,17 +1,27 @@
 import { IdentityDeviceMemory, IdentityDmaMapper, memoryRegion } from '@virtlab/guest-memory';
-import { type DeviceQueue, createBufferList, createDeviceQueue, createDriverQueue } from '@virtlab/vring';
+import {
+  type DeviceQueue,
+  type RingFeatures,
+  createBufferList,
+  createDeviceQueue,
+  createDriverQueue,
+} from '@virtlab/vring';
 import { type Contender, type RunResult, timeNs } from '../contender.ts';
-import { RawDriver } from './raw-driver.ts';
+import { RawDriver, type RequestDriver } from './raw-driver.ts';
+import { RawPackedDriver } from './raw-packed-driver.ts';
 import { BUFFER_SIZE, ringLayout } from './ring-layout.ts';
 import { BATCH_COUNT, RING_SIZE, type RequestShape } from './request-shape.ts';
 
 const MEMORY_SIZE = 1 << 20;
 
 /** Add, publish, pop, push, publish, pop used: both halves of our ring. */
-export function bothHalves({ bufferCount, isIndirect, budgetNs }: RequestShape): Contender {
+export function bothHalves(
+  words: string,
+  { bufferCount, budgetNs }: RequestShape,
+  features: RingFeatures,
+): Contender {
   const region = memoryRegion(new ArrayBuffer(MEMORY_SIZE));
   const dma = new IdentityDmaMapper(region);
-  const features = { indirect: isIndirect, eventIdx: true };
   const driver = createDriverQueue({ size: RING_SIZE, dma, features, bufferCountMax: bufferCount });
   const memory = new IdentityDeviceMemory([{ guestAddress: 0n, region }]);
   const device = requireQueue(createDeviceQueue({ addresses: driver.addresses, memory, features }));
@@ -33,7 +43,7 @@ export function bothHalves({ bufferCount, isIndirect, budgetNs }: RequestShape):
     return count;
   };
   return {
-    name: 'virtlab, both halves',
+    name: `virtlab, both halves, ${words}`,
     isPeer: false,
     budgetNs,
     run: (count) => {
@@ -45,10 +55,17 @@ export function bothHalves({ bufferCount, isIndirect, budgetNs }: RequestShape):
 }
 
 /** Our device half behind the raw driver. */
-export function deviceHalf({ bufferCount, isIndirect, budgetNs }: RequestShape): Contender {
+export function deviceHalf(
+  words: string,
+  { bufferCount, isIndirect, budgetNs }: RequestShape,
+  features: RingFeatures,
+): Contender {
   const layout = ringLayout(RING_SIZE, bufferCount, 0);
   const region = memoryRegion(new ArrayBuffer(layout.memorySize));
-  const driver = new RawDriver(region, layout, bufferCount, isIndirect);
+  const driver: RequestDriver =
+    features.packed === true
+      ? new RawPackedDriver(region, layout, bufferCount, isIndirect, features.eventIdx)
+      : new RawDriver(region, layout, bufferCount, isIndirect);
   const device = requireQueue(
     createDeviceQueue({
       addresses: {
@@ -58,7 +75,7 @@ export function deviceHalf({ bufferCount, isIndirect, budgetNs }: RequestShape):
         deviceArea: BigInt(layout.used),
       },
       memory: new IdentityDeviceMemory([{ guestAddress: 0n, region }]),
-      features: { indirect: isIndirect, eventIdx: true },
+      features,
     }),
   );
   let calls = 0;
@@ -69,7 +86,7 @@ export function deviceHalf({ bufferCount, isIndirect, budgetNs }: RequestShape):
     return driver.collect();
   };
   return {
-    name: 'virtlab, device half',
+    name: `virtlab, device half, ${words}`,
     isPeer: false,
     budgetNs,
     run: (count) => {
@@ -83,6 +100,7 @@ function serve(device: DeviceQueue): void {
   for (let chain = device.pop(); chain !== undefined; chain = device.pop()) {
     device.push(chain, chain.writableSize);
   }
+  if (device.violation !== undefined) throw new Error(device.violation.message);
 }
 
 /** At least `count` requests in whole batches. Throws if one is lost. */

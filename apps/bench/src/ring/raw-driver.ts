@@ -25,11 +25,21 @@ const F_INDIRECT = VRING_DESC_F_INDIRECT;
 const USED_WORDS = VRING_USED_ELEM.size / 4;
 const USED_ID = VRING_USED_ELEM.offset.id / 4;
 
+/** The least that a driver has to do, for one device half or another. */
+export interface RequestDriver {
+  /** Makes so many requests available and publishes them. */
+  offer(count: number): void;
+  /** Takes back what was used, and asks to be called for the next; how many. */
+  collect(): number;
+  /** Names of what came back, added up, so that the used ring is really read. */
+  readonly headSum: number;
+}
+
 /**
  * The least that a driver can do: plain stores of descriptors and ring entries, one release store of the index for a batch. Keeps
  * no books and checks nothing, so that what is measured is the device half; the same object stands before every device half.
  */
-export class RawDriver {
+export class RawDriver implements RequestDriver {
   readonly #u16: Uint16Array;
   readonly #u32: Uint32Array;
   readonly #layout: RingLayout;
@@ -38,7 +48,6 @@ export class RawDriver {
   #descriptor = 0;
   #availIdx = 0;
   #usedIdx = 0;
-  /** Heads of what came back, added up, so that the used ring is really read. */
   headSum = 0;
 
   constructor(
@@ -54,7 +63,6 @@ export class RawDriver {
     this.#isIndirect = isIndirect;
   }
 
-  /** Makes so many requests available and publishes them. */
   offer(count: number): void {
     const { available, size } = this.#layout;
     const ring = (available + VRING_AVAIL_RING_OFFSET) / 2;
@@ -67,7 +75,7 @@ export class RawDriver {
     storeIndexRelease(this.#u16, (available + VRING_AVAIL.offset.idx) / 2, this.#availIdx);
   }
 
-  /** Takes back what was used, and asks to be called for the next; how many. */
+  /** In order, entries of the used ring may be skipped (VIRTIO §2.7.9): the index says how many came back. */
   collect(): number {
     const { available, used, size } = this.#layout;
     const index = loadIndexAcquire(this.#u16, (used + VRING_USED.offset.idx) / 2);

@@ -4,7 +4,7 @@
  */
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import { type MemoryRegion, memoryRegion } from '@virtlab/guest-memory';
-import { V86 } from 'v86';
+import type { V86Module } from './v86-build.ts';
 import type { RingLayout } from './ring-layout.ts';
 
 /** The device half of v86: `VirtQueue` of src/virtio.js. */
@@ -66,7 +66,8 @@ const GUEST_MEMORY_SIZE = 16 << 20;
 /** Above what a PC reserves. */
 const GUEST_BASE = 1 << 20;
 
-export async function loadV86Queues(): Promise<V86Queues> {
+/** Of one build; see `importV86`. */
+export async function loadV86Queues({ V86 }: V86Module): Promise<V86Queues> {
   const emulator = new V86({
     wasm_path: new URL('./v86.wasm', import.meta.resolve('v86')).pathname,
     memory_size: GUEST_MEMORY_SIZE,
