@@ -34,16 +34,6 @@ export const RINGS: readonly Ring[] = (['split', 'packed'] as const).flatMap((fo
   }),
 );
 
-/** Between processes: each format bare, as drivers have it by default, and with everything. */
-export const PROCESS_RINGS: readonly Ring[] = [
-  'split',
-  'split, indirect, event index',
-  'split, indirect, event index, in order',
-  'packed',
-  'packed, indirect, event index',
-  'packed, indirect, event index, in order',
-].map((name) => RINGS.find((ring) => ring.name === name)!);
-
 export interface Cell {
   readonly transport: TransportName;
   readonly ring: Ring;

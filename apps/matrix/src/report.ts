@@ -1,14 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { DEVICES } from './exercises.ts';
-import {
-  type Cell,
-  type CellResult,
-  DOORBELLS,
-  PROCESS_RINGS,
-  RINGS,
-  type Ring,
-  TRANSPORTS,
-} from './grid.ts';
+import { type Cell, type CellResult, DOORBELLS, RINGS, TRANSPORTS } from './grid.ts';
 
 /** Results of cells, and the page that shows them. */
 export class GridReport {
@@ -22,20 +14,18 @@ export class GridReport {
   render(): string {
     const sections = [
       HEAD,
-      ...TRANSPORTS.map((transport) =>
-        this.#table(`## ${transport}, in one process`, 'thread', transport, RINGS),
-      ),
+      ...TRANSPORTS.map((transport) => this.#table(`## ${transport}, in one process`, 'thread', transport)),
       ...TRANSPORTS.filter((transport) => transport !== 'memory').map((transport) =>
-        this.#table(`## ${transport}, domains as processes`, 'processes', transport, PROCESS_RINGS),
+        this.#table(`## ${transport}, domains as processes`, 'processes', transport),
       ),
     ];
     return `${sections.join('\n\n')}\n`;
   }
 
-  #table(title: string, placement: Placement, transport: Cell['transport'], rings: readonly Ring[]): string {
+  #table(title: string, placement: Placement, transport: Cell['transport']): string {
     const columns = DEVICES.flatMap((device) => DOORBELLS.map((doorbells) => ({ device, doorbells })));
     const head = ['ring', ...columns.map(({ device, doorbells }) => `${device} ${doorbells}`)];
-    const rows = rings.map((ring) => [
+    const rows = RINGS.map((ring) => [
       ring.name,
       ...columns.map((column) => symbol(this.#results.get(key(placement, { transport, ring, ...column })))),
     ]);

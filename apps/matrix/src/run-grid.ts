@@ -1,12 +1,12 @@
 import { DEVICES } from './exercises.ts';
-import { type Cell, DOORBELLS, PROCESS_RINGS, RINGS, type TransportName } from './grid.ts';
+import { type Cell, DOORBELLS, RINGS, type TransportName } from './grid.ts';
 import { runCell } from './in-process.ts';
 import { type ProcessTransport, startGridMachine } from './processes.ts';
 import type { GridReport } from './report.ts';
 
 /** Every cell of a transport in one thread. Rejects, naming the cell, at the first that fails. */
 export async function runInThread(transport: TransportName, report: GridReport): Promise<void> {
-  for (const cell of cells(transport, RINGS)) {
+  for (const cell of cells(transport)) {
     report.add('thread', cell, await named(cell, runCell(cell)));
   }
 }
@@ -19,7 +19,7 @@ export async function runInProcesses(
 ): Promise<void> {
   const machine = await startGridMachine(transport, doorbells);
   try {
-    for (const cell of cells(transport, PROCESS_RINGS)) {
+    for (const cell of cells(transport)) {
       if (cell.doorbells !== doorbells) continue;
       report.add('processes', cell, await named(cell, machine.cell(cell.device, cell.ring)));
     }
@@ -30,9 +30,9 @@ export async function runInProcesses(
   await machine.close();
 }
 
-function cells(transport: TransportName, rings: typeof RINGS): readonly Cell[] {
+function cells(transport: TransportName): readonly Cell[] {
   return DEVICES.flatMap((device) =>
-    DOORBELLS.flatMap((doorbells) => rings.map((ring) => ({ transport, ring, device, doorbells }))),
+    DOORBELLS.flatMap((doorbells) => RINGS.map((ring) => ({ transport, ring, device, doorbells }))),
   );
 }
 
