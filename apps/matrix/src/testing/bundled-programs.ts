@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { rolldown } from 'rolldown';
+import { afterAll } from 'vitest';
 
 /** The programs that the mortality tests start hundreds of times, by name. */
 export interface BundledPrograms {
@@ -14,10 +15,14 @@ const SOURCES = new URL('../mortality/', import.meta.url);
 const PROGRAMS = ['process', 'dom0', 'domu', 'driver-domain'];
 
 let made: Promise<BundledPrograms> | undefined;
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
 
 /**
  * The same code as from its hundreds of source files, in a few: a domain then starts in a quarter of the time. Lies below the
- * package, where the native FFI is found, until this process ends.
+ * package, where the native FFI is found, until the test file that imports this has ended.
  */
 export function bundlePrograms(): Promise<BundledPrograms> {
   made ??= bundle();
@@ -26,7 +31,7 @@ export function bundlePrograms(): Promise<BundledPrograms> {
 
 async function bundle(): Promise<BundledPrograms> {
   const folder = mkdtempSync(fileURLToPath(new URL('../../.cache-', import.meta.url)));
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   const build = await rolldown({
     input: Object.fromEntries(PROGRAMS.map((name) => [name, fileURLToPath(new URL(`${name}.ts`, SOURCES))])),
     platform: 'node',
