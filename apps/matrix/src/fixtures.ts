@@ -2,6 +2,7 @@ import type { VirtioDevice } from '@virtlab/virtio';
 import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
 import { createHostPort, createLearningSwitch, createNetDevice } from '@virtlab/virtio-net';
 import { createRngDevice } from '@virtlab/virtio-rng';
+import { echoFrames } from './echo-station.ts';
 import type { DeviceName } from './exercises.ts';
 
 /** What the devices of every cell are made of, so that the drivers know what to expect. */
@@ -47,12 +48,6 @@ function createSequenceDevice(): VirtioDevice {
 function createEchoDevice(): VirtioDevice {
   const wire = createLearningSwitch();
   const station = createHostPort(wire, 'echo');
-  station.onFrame((frame) => {
-    const echo = frame.slice();
-    echo.set(frame.subarray(6, 12), 0);
-    echo.set(PEER_MAC, 6);
-    station.send(echo);
-    station.kick();
-  });
+  echoFrames(station, PEER_MAC);
   return createNetDevice({ mac: MAC, port: wire.addPort('card') });
 }

@@ -1,14 +1,12 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { DomId } from '@virtlab/abi/brands';
 import { createPrng } from '@virtlab/aio';
 import type { DeviceBus } from '@virtlab/domain';
 import { linuxFfi } from '@virtlab/linux';
 import { describe, expect, it } from 'vitest';
 import { MortalMachine, SEED } from './testing/mortal-machine.ts';
-import type { Ending, Flushed, GuestSpec, MournerArguments, WriterArguments } from './mortality/messages.ts';
-import { BLOCK_COUNT, IMAGE_SIZE, blockOf } from './mortality/numbered-disk.ts';
+import { ScratchImages, aMoment } from './testing/scratch-images.ts';
+import type { Ending, GuestSpec, MournerArguments, WriterArguments } from './mortality/messages.ts';
+import { BLOCK_COUNT } from './mortality/numbered-disk.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
@@ -70,8 +68,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     it('during I/O: every operation of a domU ends at once and says why, nothing is left, the machine goes on', async () => {
       await using lab = await MortalMachine.start();
       const domU = await lab.createAndBoot(mourner(bus));
-      const turns = prng.below(400);
-      for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+      await aMoment(prng, 400);
       await lab.kill(lab.dom0);
       const found = await endings(lab, domU);
       for (const { operation, name, code, message } of found) {
@@ -93,8 +90,7 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
       await using lab = await MortalMachine.start();
       const domU = await lab.create(mourner(bus));
       await lab.untilSaid(domU, 'booting');
-      const turns = prng.below(60);
-      for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+      await aMoment(prng, 60);
       await lab.kill(lab.dom0);
       await lab.untilSaid(domU, 'up');
       const found = await endings(lab, domU);
@@ -104,10 +100,8 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     });
 
     it('with a disk in use: what was flushed is in the image', async () => {
-      const directory = mkdtempSync(join(tmpdir(), 'virtlab-'));
-      const image = join(directory, 'disk.img');
-      writeFileSync(image, '');
-      truncateSync(image, IMAGE_SIZE);
+      using images = new ScratchImages();
+      const image = images.create('disk.img');
       const acknowledged = Array.from({ length: BLOCK_COUNT }, () => 0);
       const writer = (): GuestSpec => {
         const args: WriterArguments = { seed: prng.next(), acknowledged, mac: 1 };
@@ -127,17 +121,11 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
       first.doomed.add(victim);
       await first.untilSaid(victim, 'flushed', 2 + prng.below(6));
       await first.kill(first.dom0);
-      for (const record of first.said(victim)) {
-        if (record.kind !== 'flushed') continue;
-        const { from, to } = record as unknown as Flushed;
-        for (let generation = from; generation <= to; generation += 1)
-          acknowledged[blockOf(generation)] = generation;
-      }
+      first.noteFlushed(victim, acknowledged);
       expect(await first.close()).toEqual([]);
       await using second = await MortalMachine.start();
       await second.untilSaid(await second.create(writer()), 'verified');
       expect(await second.close()).toEqual([]);
-      rmSync(directory, { recursive: true });
     });
   },
 );

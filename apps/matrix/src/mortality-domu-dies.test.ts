@@ -1,14 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { truncateSync, writeFileSync } from 'node:fs';
 import type { DomId } from '@virtlab/abi/brands';
 import { createPrng } from '@virtlab/aio';
 import { linuxFfi } from '@virtlab/linux';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MortalMachine, SEED } from './testing/mortal-machine.ts';
-import type { BystanderStatus, Flushed, GuestSpec, WriterArguments } from './mortality/messages.ts';
-import { BLOCK_COUNT, IMAGE_SIZE, blockOf } from './mortality/numbered-disk.ts';
+import { ScratchImages, aMoment } from './testing/scratch-images.ts';
+import type { BystanderStatus, GuestSpec, WriterArguments } from './mortality/messages.ts';
+import { BLOCK_COUNT } from './mortality/numbered-disk.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
@@ -25,14 +22,13 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
     const prng = createPrng(SEED);
     let lab: MortalMachine;
     let bystander: DomId;
-    let directory: string;
+    let images: ScratchImages;
+    let image: string;
     const acknowledged = Array.from({ length: BLOCK_COUNT }, () => 0);
 
     beforeAll(async () => {
-      directory = mkdtempSync(join(tmpdir(), 'virtlab-'));
-      const image = join(directory, 'disk.img');
-      writeFileSync(image, '');
-      truncateSync(image, IMAGE_SIZE);
+      images = new ScratchImages();
+      image = images.create('disk.img');
       lab = await MortalMachine.start();
       bystander = await lab.createAndBoot({
         name: 'bystander',
@@ -44,31 +40,21 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
 
     afterAll(async () => {
       expect(await lab.close()).toEqual([]);
-      rmSync(directory, { recursive: true });
+      images[Symbol.dispose]();
     });
 
     function writer(): GuestSpec {
       const args: WriterArguments = { seed: prng.next(), acknowledged, mac: 2 };
-      const image = { path: join(directory, 'disk.img') };
       return {
         name: 'writer',
         bus,
         role: 'writer',
         args,
         devices: [
-          { kind: 'blk', image },
+          { kind: 'blk', image: { path: image } },
           { kind: 'net', mac: 2 },
         ],
       };
-    }
-
-    /** What the flushes that were reported have made durable. */
-    function note(domain: DomId): void {
-      for (const record of lab.said(domain).filter(({ kind }) => kind === 'flushed')) {
-        const { from, to } = record as unknown as Flushed;
-        for (let generation = from; generation <= to; generation += 1)
-          acknowledged[blockOf(generation)] = generation;
-      }
     }
 
     /** All of the other domU's devices go on, with every byte as it should be. */
@@ -91,11 +77,9 @@ describe.skipIf(!ffi.available).each(['pci', 'xenbus'] as const)(
           const victim = await lab.create(writer());
           if (prng.below(4) === 0) await lab.untilSaid(victim, 'booting');
           else await lab.untilSaid(victim, 'flushed', 1 + prng.below(FLUSHES_MAX));
-          const turns = prng.below(TURNS_MAX);
-          for (let turn = 0; turn < turns; turn += 1)
-            await new Promise((resolve) => void setImmediate(resolve));
+          await aMoment(prng, TURNS_MAX);
           await lab.kill(victim);
-          note(victim);
+          lab.noteFlushed(victim, acknowledged);
           await expectProgress();
           await lab.ask({ op: 'destroy', domain: victim });
           expect(await lab.inventory(), `after kill ${kill}`).toEqual(before);

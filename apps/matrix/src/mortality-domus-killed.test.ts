@@ -1,12 +1,11 @@
-import type { DomId } from '@virtlab/abi/brands';
 import { type Prng, createPrng } from '@virtlab/aio';
 import type { DeviceBus } from '@virtlab/domain';
 import { linuxFfi } from '@virtlab/linux';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MortalMachine, SEED } from './testing/mortal-machine.ts';
 import { ScratchImages, aMoment } from './testing/scratch-images.ts';
-import type { Flushed, GuestSpec, WriterArguments } from './mortality/messages.ts';
-import { BLOCK_COUNT, blockOf } from './mortality/numbered-disk.ts';
+import type { GuestSpec, WriterArguments } from './mortality/messages.ts';
+import { BLOCK_COUNT } from './mortality/numbered-disk.ts';
 
 const ffi = linuxFfi();
 if (!ffi.available && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(ffi.reason);
@@ -49,7 +48,7 @@ class WriterSeat {
     else await lab.untilSaid(victim, 'flushed', 1 + this.#prng.below(3));
     await aMoment(this.#prng);
     await lab.kill(victim);
-    this.#note(victim);
+    lab.noteFlushed(victim, this.#acknowledged);
     await lab.ask({ op: 'destroy', domain: victim });
   }
 
@@ -78,16 +77,6 @@ class WriterSeat {
         { kind: 'net', mac: this.#mac },
       ],
     };
-  }
-
-  /** A writer that is not dead when it is noted may have said more since: what it said by then is durable all the same. */
-  #note(domain: DomId): void {
-    for (const record of this.#lab.said(domain)) {
-      if (record.kind !== 'flushed') continue;
-      const { from, to } = record as unknown as Flushed;
-      for (let generation = from; generation <= to; generation += 1)
-        this.#acknowledged[blockOf(generation)] = generation;
-    }
   }
 }
 

@@ -1,10 +1,10 @@
-import type { AioContext } from '@virtlab/aio';
 import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
 import { type Domain, connectDevices, connectOwnXenstore, onShutdownRequest } from '@virtlab/domain';
 import { type BlkDriver, createBlkDriver } from '@virtlab/virtio-blk';
 import { type NetDriver, createNetDriver } from '@virtlab/virtio-net';
 import { type RngDriver, createRngDriver } from '@virtlab/virtio-rng';
 import { STATION_MAC } from './devices.ts';
+import { pause } from './pause.ts';
 import type { BystanderStatus, GuestArguments } from './messages.ts';
 
 const SECTOR_SIZE = 512;
@@ -27,7 +27,7 @@ export async function runBystander(domain: Domain, { bus }: GuestArguments): Pro
     while (!stop.signal.aborted) {
       await round(rounds[name]);
       rounds[name] += 1;
-      await pause(aio); // the machine has others to run
+      await pause(aio, PAUSE_MS); // the machine has others to run
     }
   };
   const work = [
@@ -87,11 +87,4 @@ async function checkEntropy(rng: RngDriver): Promise<void> {
   const count = await rng.read(bytes);
   if (count === bytes.length && bytes.every((byte) => byte === 0))
     throw new Error('256 zeros are no entropy');
-}
-
-async function pause(aio: AioContext): Promise<void> {
-  const over = Promise.withResolvers<void>();
-  using timer = aio.createTimer(() => over.resolve());
-  timer.arm(PAUSE_MS);
-  await over.promise;
 }

@@ -6,6 +6,7 @@ import { openFdCount } from '@virtlab/linux';
 import { type LearningSwitch, createHostPort, createLearningSwitch } from '@virtlab/virtio-net';
 import type { Xenstore } from '@virtlab/xenstore';
 import { DEVICE_SPEC_KEY, type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
+import { echoFrames } from '../echo-station.ts';
 import type { Dom0Arguments, Dom0Request, GuestArguments, GuestSpec, Inventory } from './messages.ts';
 
 const GUEST_RAM_SIZE = 32 << 20;
@@ -34,7 +35,7 @@ class Dom0 {
     this.#programs = programs;
     this.#domain = domain;
     this.#services = services;
-    this.#startEcho();
+    echoFrames(createHostPort(this.#network, 'station', { mac: STATION_MAC }), STATION_MAC);
   }
 
   async serve(request: Dom0Request): Promise<unknown> {
@@ -135,18 +136,6 @@ class Dom0 {
       handlers: this.#domain.aio.leaks(),
       paths: await listPaths(store),
     };
-  }
-
-  /** A station on the switch that sends every frame back. */
-  #startEcho(): void {
-    const port = createHostPort(this.#network, 'station', { mac: STATION_MAC });
-    port.onFrame((frame) => {
-      const echo = frame.slice();
-      echo.set(frame.subarray(6, 12), 0);
-      echo.set(STATION_MAC, 6);
-      port.send(echo);
-      port.kick();
-    });
   }
 }
 

@@ -2,6 +2,7 @@
 import { type Domain, connectOwnXenstore, serveBackends } from '@virtlab/domain';
 import { createHostPort, createLearningSwitch } from '@virtlab/virtio-net';
 import { DEVICE_SPEC_KEY, type MadeDevice, STATION_MAC, makeDevice } from './devices.ts';
+import { echoFrames } from '../echo-station.ts';
 import type { DeviceSpec } from './messages.ts';
 
 export async function boot(domain: Domain): Promise<void> {
@@ -9,13 +10,7 @@ export async function boot(domain: Domain): Promise<void> {
   const store = connectOwnXenstore(domain);
   const network = createLearningSwitch();
   const station = createHostPort(network, 'station', { mac: STATION_MAC });
-  station.onFrame((frame) => {
-    const echo = frame.slice();
-    echo.set(frame.subarray(6, 12), 0);
-    echo.set(STATION_MAC, 6);
-    station.send(echo);
-    station.kick();
-  });
+  echoFrames(station, STATION_MAC);
   const made = new Map<string, MadeDevice>();
   await serveBackends(domain, store, {
     createDevice: async ({ frontendDomain, index }, keys) => {

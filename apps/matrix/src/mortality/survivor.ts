@@ -12,10 +12,12 @@ import { BlkError, createBlkDriver } from '@virtlab/virtio-blk';
 import { createNetDriver } from '@virtlab/virtio-net';
 import type { GuestArguments, SurvivorStatus, WriterArguments } from './messages.ts';
 import { BLOCK_COUNT, blockOf, verifyDisk, writeGeneration } from './numbered-disk.ts';
+import { pause } from './pause.ts';
 import { sendFrames } from './writer.ts';
 
 const BATCH_MAX = 4;
-const PAUSE_MS = 5;
+/** Whoever tries again in vain shall not keep the domain from its other work. */
+const RETRY_PAUSE_MS = 5;
 const WORK_PAUSE_MS = 2;
 
 /**
@@ -114,7 +116,7 @@ class Life {
       } catch (error) {
         if (signal.aborted) return;
         if (!isLoss(error)) throw error; // lost again on the way: the next round begins here
-        await pause(this.#domain.aio);
+        await pause(this.#domain.aio, RETRY_PAUSE_MS);
       }
     }
     this.#status.reconnects += 1;
@@ -135,16 +137,7 @@ async function whenServed<T>(aio: AioContext, connect: () => Promise<T>): Promis
       return await connect();
     } catch (error) {
       if (!isLoss(error)) throw error;
-      await pause(aio);
+      await pause(aio, RETRY_PAUSE_MS);
     }
   }
-}
-
-/** Whoever tries again in vain shall not keep the domain from its other work. */
-async function pause(aio: AioContext, pauseMs: number = PAUSE_MS): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = aio.createTimer(resolve);
-  timer.arm(pauseMs);
-  await promise;
-  timer[Symbol.dispose]();
 }

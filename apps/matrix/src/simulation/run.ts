@@ -1,6 +1,7 @@
 import { createPrng } from '@virtlab/aio';
 import type { LocalGuest } from '@virtlab/domain/testing';
 import { BLOCK_COUNT, IMAGE_SIZE } from '../mortality/numbered-disk.ts';
+import { runUntilOver } from '../virtual-time.ts';
 import { type GuestWork, runGuest } from './guest.ts';
 import { GUEST_COUNT, type Plan } from './plan.ts';
 import { Platters } from './volatile-disk.ts';
@@ -8,7 +9,6 @@ import { type Machine, World, type WorldStatistics } from './world.ts';
 
 /** A run that has not ended by then hangs: every deadline of a driver or transport is far shorter. */
 const VIRTUAL_LIMIT_MS = 120_000;
-const STEP_MS = 50;
 const BATCH_COUNT = 12;
 /** Deadlines of control operations are 5 s; several may follow each other. */
 const LOSS_NOTICED_WITHIN_MS = 30_000;
@@ -30,18 +30,12 @@ export async function runPlan(plan: Plan): Promise<Outcome> {
   const world = new World(plan);
   let failure: string | undefined;
   const run = new Run(world);
-  const state = { isOver: false };
-  void run.all().then(
-    () => (state.isOver = true),
-    (error: unknown) => {
-      state.isOver = true;
-      failure = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    },
-  );
   const { simulation } = world;
+  const work = run.all().catch((error: unknown) => {
+    failure = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  });
   try {
-    while (!state.isOver && simulation.now() < VIRTUAL_LIMIT_MS) await simulation.advance(STEP_MS);
-    if (!state.isOver)
+    if (!(await runUntilOver(simulation, work, VIRTUAL_LIMIT_MS)))
       failure = `Hangs: ${run.stage} not over after ${VIRTUAL_LIMIT_MS / 1000} virtual seconds`;
   } catch (error) {
     failure = `A callback threw: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;

@@ -10,6 +10,7 @@ import {
   createNetDevice,
 } from '@virtlab/virtio-net';
 import { createRngDevice } from '@virtlab/virtio-rng';
+import { echoFrames } from '../echo-station.ts';
 import { PEER_MAC, randomByteAt } from '../fixtures.ts';
 import type { Plan } from './plan.ts';
 import { type Platters, VolatileDisk } from './volatile-disk.ts';
@@ -90,13 +91,7 @@ export class Machine {
     this.system = system;
     this.#wire = createLearningSwitch({ now: () => world.simulation.now() });
     const station = createHostPort(this.#wire, 'echo');
-    station.onFrame((frame) => {
-      const echo = frame.slice();
-      echo.set(frame.subarray(6, 12), 0);
-      echo.set(PEER_MAC, 6);
-      station.send(echo);
-      station.kick();
-    });
+    echoFrames(station, PEER_MAC);
   }
 
   /** A guest with a disk, a network card and entropy, running. */

@@ -3,7 +3,15 @@ import { createDomainMachine } from '@virtlab/domain/node';
 import type { ProcessMachine } from '@virtlab/domain/node';
 import { openFdCount } from '@virtlab/linux';
 import { vi } from 'vitest';
-import type { Dom0Arguments, Dom0Request, DomURequest, GuestSpec, Inventory } from '../mortality/messages.ts';
+import { blockOf } from '../mortality/numbered-disk.ts';
+import type {
+  Flushed,
+  Dom0Arguments,
+  Dom0Request,
+  DomURequest,
+  GuestSpec,
+  Inventory,
+} from '../mortality/messages.ts';
 import { type BundledPrograms, bundlePrograms } from './bundled-programs.ts';
 
 export interface ConsoleRecord {
@@ -72,6 +80,16 @@ export class MortalMachine implements AsyncDisposable {
 
   said(domain: DomId): readonly ConsoleRecord[] {
     return this.#records.get(domain) ?? [];
+  }
+
+  /** What the flushes that the domain reported have made durable: by block, into `acknowledged`. */
+  noteFlushed(domain: DomId, acknowledged: number[]): void {
+    for (const record of this.said(domain)) {
+      if (record.kind !== 'flushed') continue;
+      const { from, to } = record as ConsoleRecord & Flushed;
+      for (let generation = from; generation <= to; generation += 1)
+        acknowledged[blockOf(generation)] = generation;
+    }
   }
 
   /** Waits for a number of records of a kind. */

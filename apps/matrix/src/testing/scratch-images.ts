@@ -23,7 +23,7 @@ export class ScratchImages implements Disposable {
 const TURNS_MAX = 300;
 
 /** A while that ends anywhere in the work of others. */
-export async function aMoment(prng: Prng): Promise<void> {
-  const turns = prng.below(TURNS_MAX);
+export async function aMoment(prng: Prng, turnsMax: number = TURNS_MAX): Promise<void> {
+  const turns = prng.below(turnsMax);
   for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
 }
