@@ -25,7 +25,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: 'app',
-    mayUse: ['abi', 'base', 'xen', 'hypervisor', 'ring', 'virtio', 'transport', 'device', 'system', 'app'],
+    mayUse: ['abi', 'base', 'xen', 'hypervisor', 'ring', 'virtio', 'transport', 'device', 'system', 'app', 'tool'],
     browserSafe: false,
   },
   { name: 'tool', mayUse: ['abi'], browserSafe: false },
