@@ -8,7 +8,6 @@ import {
   VIRTIO_NET_MTU_MIN,
   VIRTIO_NET_S_ANNOUNCE,
   VIRTIO_NET_S_LINK_UP,
-  virtioNetControlQueue,
 } from '@virtlab/abi/virtio-net';
 import {
   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
@@ -23,14 +22,14 @@ export interface CardProfile {
   readonly mtu: number;
 }
 
-/** Pairs of queues that a device with MQ or RSS has (§5.1.4.1). Throws as `parseCardProfile`. */
-export function parsePairCount(bytes: Uint8Array, queueCount: number): number {
+/**
+ * Pairs of queues that a device with MQ or RSS has (§5.1.4.1). Whether the queues are there shows when they are set up: a
+ * device may have fewer until MQ is accepted. Throws as `parseCardProfile`.
+ */
+export function parsePairCount(bytes: Uint8Array): number {
   const { max_virtqueue_pairs: count } = decodeConfig(bytes);
-  const isPossible =
-    count >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN &&
-    count <= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX &&
-    virtioNetControlQueue(count) < queueCount;
-  if (!isPossible) throw nonsense('max_virtqueue_pairs', `${count} with ${queueCount} queues`);
+  const isPossible = count >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN && count <= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX;
+  if (!isPossible) throw nonsense('max_virtqueue_pairs', count);
   return count;
 }
 

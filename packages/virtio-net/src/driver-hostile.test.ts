@@ -18,7 +18,7 @@ import type { NetDriver } from './driver-contract.ts';
 import type { NetDriverOptions } from './driver-options.ts';
 import { createNetDriver } from './driver.ts';
 import type { NetError } from './errors.ts';
-import { type NetConfig, encodeConfig } from './protocol.ts';
+import { type NetConfig, TRANSMIT_QUEUE, encodeConfig } from './protocol.ts';
 import { hex, mac, makeFrame } from './testing/frames.ts';
 import {
   type ScriptedCardOptions,
@@ -304,6 +304,22 @@ describe('what the device says of a receive buffer', () => {
 });
 
 describe('the ring of sent frames', () => {
+  it('what is staged by who asks again while waiting is shown to the device when the ring is full anew', async () => {
+    await withScript(
+      async ({ driver, card }) => {
+        while (driver.send(FRAME)) continue;
+        for (let round = 0; round < 10; round += 1) {
+          expect(card.available(TRANSMIT_QUEUE), `round ${round}`).toBeGreaterThan(0);
+          // Too few for a driver that waits to be told that there is room.
+          card.rings[TRANSMIT_QUEUE]!.use(card.take(TRANSMIT_QUEUE).head, 0);
+          expect([driver.send(FRAME), driver.send(FRAME)]).toEqual([true, false]);
+        }
+        expect(card.available(TRANSMIT_QUEUE)).toBe(16);
+      },
+      { queueSizeMax: 16 },
+    );
+  });
+
   it.each([
     ['a head that is not in flight', 9],
     ['a head beyond the ring', 99],

@@ -249,12 +249,13 @@ export class TransmitSide {
     this.#portion = FIRST_PORTION;
   }
 
+  /** Who asks again while waiting may have staged more in between: that goes out too, or nothing ever made room. */
   #wait(): false {
-    if (this.#isWaiting) return false;
+    const wasWaiting = this.#isWaiting;
     this.#isWaiting = true;
     if (this.#isResetting) return false;
     this.kick();
-    this.#session.onCall(this.#queueIndex, this.#look);
+    if (!wasWaiting) this.#session.onCall(this.#queueIndex, this.#look);
     return false;
   }
 

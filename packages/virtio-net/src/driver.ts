@@ -64,11 +64,8 @@ async function preview({ transport }: DriverLink, { wanted }: ResolvedDriverOpti
   const accepted = device | (wanted & ALL_RING_FEATURES);
   const hasControl = hasFeature(device, VIRTIO_NET_F_CTRL_VQ);
   const pairCount = hasPairs(device)
-    ? parsePairCount(await readConfig(transport, 0, configSizeFor(device)), transport.queueCount)
+    ? parsePairCount(await readConfig(transport, 0, configSizeFor(device)))
     : 1;
   const queueCount = QUEUE_COUNT * pairCount + (hasControl ? 1 : 0);
-  if (queueCount > transport.queueCount) {
-    throw new NetError('EPROTO', `${transport.queueCount} queues are not ${queueCount}`);
-  }
   return { wanted: accepted, queueCount, pairCount };
 }

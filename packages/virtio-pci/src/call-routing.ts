@@ -63,6 +63,14 @@ export class CallRouting implements Disposable {
     return MODES[this.#modeIndex]!;
   }
 
+  /** The device has as many queues now: begins again with the best mode, before any vector was assigned. Throws as `degrade`. */
+  setQueueCount(count: number): void {
+    this.#leave();
+    this.#queueHandlers.length = count;
+    this.#modeIndex = -1;
+    this.degrade();
+  }
+
   setQueueHandler(queue: number, handler: (() => void) | undefined): void {
     this.#queueHandlers[queue] = handler;
   }

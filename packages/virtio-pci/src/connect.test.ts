@@ -12,6 +12,7 @@ import {
   PCI_SUBSYSTEM_ID,
   PCI_VENDOR_ID,
 } from '@virtlab/abi/pci';
+import { VIRTIO_CONFIG_S_FEATURES_OK } from '@virtlab/abi/virtio';
 import { VIRTIO_MSI_NO_VECTOR, VIRTIO_PCI_COMMON_CFG } from '@virtlab/abi/virtio-pci';
 import { TransportError, initializeDevice } from '@virtlab/virtio';
 import { SimulatedLoops } from '@virtlab/virtio/testing';
@@ -57,6 +58,30 @@ describe('connecting (§4.1.2)', () => {
     ]);
     const { machine, access } = bench({}, { configRead: (offset, _, value) => ids.get(offset) ?? value });
     expect((await machine.connect(access)).transport.deviceType).toBe(3);
+  });
+
+  it('§4.1.4.3 a device may have more queues once features are agreed on, each with a vector', async () => {
+    let isAgreed = false;
+    const { loops, machine, access } = bench(
+      {},
+      {
+        memoryRead: (address, _, value) => (address === BAR4 + at.num_queues && !isAgreed ? 1 : value),
+        memoryWrite: (address, _, value) => {
+          if (address === BAR4 + at.device_status) isAgreed = (value & VIRTIO_CONFIG_S_FEATURES_OK) !== 0;
+          return false;
+        },
+      },
+    );
+    const link = await machine.connect(access);
+    expect(link.transport.queueCount).toBe(1);
+    const session = await initializeDevice(link, { aio: loops.driverAio, wanted: 0n, queueCount: 2 });
+    expect([link.transport.queueCount, session.queues.length, link.transport.callMode]).toEqual([
+      2,
+      2,
+      'msix-per-queue',
+    ]);
+    await session.stop();
+    await link[Symbol.asyncDispose]();
   });
 
   it.each([

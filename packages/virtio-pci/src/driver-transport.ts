@@ -2,6 +2,7 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import { PCI_COMMAND_MASTER } from '@virtlab/abi/pci';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_RESET,
   featureBit,
@@ -45,7 +46,6 @@ const STATUS_NONSENSE = 0xff;
 /** Drives the registers of §4.1.4.3 in the order of Linux' virtio_pci_modern. */
 export class PciDriverTransport implements VirtioPciDriverTransport {
   readonly deviceType: number;
-  readonly queueCount: number;
 
   readonly #device: PciDevice;
   readonly #structures: VirtioStructures;
@@ -63,13 +63,14 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
   /** Set up since the last reset: how to kick each queue. */
   readonly #kickOf: (Kick | undefined)[];
   readonly #hasQueueReset: boolean;
+  #queueCount: number;
   #isClosed = false;
 
   /** Throws `TransportError` `ENODEV`. */
   constructor(parts: DriverTransportParts) {
     const { device, aio, structures, resetTimeoutMs } = parts;
     this.deviceType = parts.deviceType;
-    this.queueCount = parts.queueCount;
+    this.#queueCount = parts.queueCount;
     this.#device = device;
     this.#structures = structures;
     this.#common = new CommonRegisters(device, structures.common.address);
@@ -108,6 +109,11 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
     return this.#routing.mode;
   }
 
+  /** What the device says, which may be another number once features are agreed on (QEMU's network card with MQ). */
+  get queueCount(): number {
+    return this.#queueCount;
+  }
+
   async readDeviceFeatures(): Promise<FeatureBits> {
     this.#begin();
     const features = this.#common.readDeviceFeatures();
@@ -135,6 +141,8 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
     if ((status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#vectors.assignConfig();
     this.#common.write('device_status', status);
     this.#device.requirePresent();
+    const justAgreed = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+    if ((status & justAgreed) === VIRTIO_CONFIG_S_FEATURES_OK) this.#countQueues();
   }
 
   async readQueueSizeMax(queue: number): Promise<number> {
@@ -249,6 +257,15 @@ export class PciDriverTransport implements VirtioPciDriverTransport {
 
   #hasQueue(queue: number): boolean {
     return Number.isInteger(queue) && queue >= 0 && queue < this.queueCount;
+  }
+
+  /** Vectors are handed out by queue, and none is yet. */
+  #countQueues(): void {
+    const count = this.#common.read('num_queues');
+    if (count === this.#queueCount) return;
+    this.#queueCount = count;
+    this.#kickOf.length = count;
+    this.#routing.setQueueCount(count);
   }
 
   #waits(): ResetWait[] {

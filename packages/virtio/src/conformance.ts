@@ -12,6 +12,8 @@ import {
 import { describeDataPlane } from './conformance/data-plane.ts';
 import { describeDeviceContract, type DeviceSetup } from './conformance/device-contract.ts';
 import { describeBrokenDevices, describeReset, describeViolations } from './conformance/faults.ts';
+import type { ForeignSetup } from './conformance/foreign-bench.ts';
+import { describeForeign } from './conformance/foreign-device.ts';
 import { describeQueueReset } from './conformance/queue-reset.ts';
 import type { TransportSetup } from './conformance/transport-under-test.ts';
 
@@ -24,6 +26,12 @@ export {
   type MemoryBenchOptions,
 } from './conformance/memory-bench.ts';
 export { SimulatedLoops } from './testing/simulated-loops.ts';
+export type {
+  Divergences,
+  ForeignClient,
+  ForeignSetup,
+  ForeignUnderTest,
+} from './conformance/foreign-bench.ts';
 export type { DeviceBench, DeviceSetup } from './conformance/device-contract.ts';
 export type { TransportSetup, TransportUnderTest } from './conformance/transport-under-test.ts';
 
@@ -46,5 +54,12 @@ export function describeTransport(setup: TransportSetup): void {
 export function describeDevice(setup: DeviceSetup): void {
   describe(`device: ${setup.name}`, () => {
     describeDeviceContract(setup);
+  });
+}
+
+/** What can be required of a device that somebody else wrote, and of our transport to it, from the driver's side alone. */
+export function describeForeignDevice(setup: ForeignSetup): void {
+  describe(`foreign device: ${setup.name}`, () => {
+    describeForeign(setup);
   });
 }

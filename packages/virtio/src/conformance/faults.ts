@@ -14,13 +14,17 @@ import { DEFERRED_QUEUE, ECHO_QUEUE } from './probe-device.ts';
 import { BASE_FEATURES, RawQueue, STATUS_DRIVER_OK, negotiateRaw } from './raw-driver.ts';
 import type { TransportSetup } from './transport-under-test.ts';
 
-const SIZE = 8;
+/** Entries of the rings that `MALFORMED` writes. */
+export const MALFORMED_SIZE = 8;
 
 /** What a raw driver writes before its kick; index 1 of the available ring is then published unless it says otherwise. */
-const MALFORMED: readonly (readonly [string, (raw: RawQueue) => void])[] = [
-  ['an available index more than a queue ahead', (raw) => raw.availableIndex(SIZE + 1)],
-  ['a head beyond the descriptor table', (raw) => publish(raw, SIZE)],
-  ['a next beyond the descriptor table', (raw) => chain(raw, { flags: VRING_DESC_F_NEXT, next: SIZE })],
+export const MALFORMED: readonly (readonly [string, (raw: RawQueue) => void])[] = [
+  ['an available index more than a queue ahead', (raw) => raw.availableIndex(MALFORMED_SIZE + 1)],
+  ['a head beyond the descriptor table', (raw) => publish(raw, MALFORMED_SIZE)],
+  [
+    'a next beyond the descriptor table',
+    (raw) => chain(raw, { flags: VRING_DESC_F_NEXT, next: MALFORMED_SIZE }),
+  ],
   ['a descriptor that follows itself', (raw) => chain(raw, { flags: VRING_DESC_F_NEXT, next: 0 })],
   ['memory that was not lent', (raw) => chain(raw, { addr: 0x7fff_ffff_ffff_f000n })],
   ['a buffer that wraps the address space', (raw) => chain(raw, { addr: 0xffff_ffff_ffff_fff0n, len: 64 })],
@@ -40,7 +44,7 @@ function publish(raw: RawQueue, head: number): void {
 }
 
 function chain(raw: RawQueue, fields: { addr?: bigint; len?: number; flags?: number; next?: number }): void {
-  raw.descriptor(0, { addr: raw.address, len: 16, flags: 0, next: 0, ...fields });
+  raw.descriptor(0, { addr: raw.address, len: 16, flags: raw.bufferFlags, next: 0, ...fields });
   publish(raw, 0);
 }
 
@@ -73,7 +77,7 @@ export function describeViolations(setup: TransportSetup): void {
     it.each(addresses)('§2.7 ring addresses %s are refused and the device needs reset', async (_, spoil) => {
       await withBench(setup, async (bench) => {
         await negotiateRaw(bench);
-        const raw = new RawQueue(bench.link.dma, SIZE);
+        const raw = new RawQueue(bench.link.dma, MALFORMED_SIZE);
         const spoilt = { ...raw.addresses, ...spoil(raw.addresses) };
         const enabling = bench.transport.enableQueue(ECHO_QUEUE, spoilt);
         await bench.run(enabling.catch(() => undefined));
@@ -227,7 +231,7 @@ async function exerciseOnce(bench: Bench): Promise<void> {
 
 async function breakRing(bench: Bench, write: (raw: RawQueue) => void): Promise<void> {
   await negotiateRaw(bench, BASE_FEATURES);
-  const raw = new RawQueue(bench.link.dma, SIZE);
+  const raw = new RawQueue(bench.link.dma, MALFORMED_SIZE);
   await bench.run(bench.transport.enableQueue(ECHO_QUEUE, raw.addresses));
   let toldCount = 0;
   bench.transport.onConfigChange(() => {

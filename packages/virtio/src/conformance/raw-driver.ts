@@ -10,6 +10,7 @@ import {
   VRING_AVAIL_ELEM_SIZE,
   VRING_AVAIL_RING_OFFSET,
   VRING_DESC,
+  VRING_USED,
   vringAvailSize,
   vringDescSize,
   vringUsedSize,
@@ -27,7 +28,10 @@ export const STATUS_DRIVER_OK: number = STATUS_FEATURES_OK | VIRTIO_CONFIG_S_DRI
 export const BASE_FEATURES: FeatureBits = featureBits(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
 
 /** Resets and negotiates, up to FEATURES_OK, with `features` of those offered. */
-export async function negotiateRaw(bench: Bench, features: FeatureBits = 0n): Promise<void> {
+export async function negotiateRaw(
+  bench: Pick<Bench, 'writeStatuses' | 'run' | 'transport'>,
+  features: FeatureBits = 0n,
+): Promise<void> {
   await bench.writeStatuses(0, VIRTIO_CONFIG_S_ACKNOWLEDGE, STATUS_DRIVER);
   const offered = await bench.run(bench.transport.readDeviceFeatures());
   await bench.run(bench.transport.writeDriverFeatures(offered & (features | BASE_FEATURES)));
@@ -38,11 +42,14 @@ export async function negotiateRaw(bench: Bench, features: FeatureBits = 0n): Pr
 export class RawQueue {
   readonly size: number;
   readonly addresses: QueueAddresses;
+  readonly bufferFlags: number;
   readonly #dma: DmaMapper;
   readonly #area: CoherentBuffer;
   readonly #availOffset: number;
 
-  constructor(dma: DmaMapper, size: number) {
+  /** `bufferFlags`: of the buffers that nothing else is said of (`VRING_DESC_F_WRITE` where the device fills them). */
+  constructor(dma: DmaMapper, size: number, bufferFlags: number = 0) {
+    this.bufferFlags = bufferFlags;
     const availOffset = vringDescSize(size);
     const usedOffset = (availOffset + vringAvailSize(size) + 7) & ~7;
     this.size = size;
@@ -78,6 +85,12 @@ export class RawQueue {
 
   availableIndex(value: number): void {
     this.#view(this.#availOffset, VRING_AVAIL.size).setUint16(VRING_AVAIL.offset.idx, value, true);
+  }
+
+  /** As the device published it. */
+  get usedIndex(): number {
+    const at = Number(this.addresses.deviceArea - this.addresses.descriptorArea);
+    return this.#view(at, VRING_USED.size).getUint16(VRING_USED.offset.idx, true);
   }
 
   free(): void {
