@@ -2,7 +2,7 @@ import type { DomId, EvtchnPort, GrantHandle } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
 import { PAGE_SIZE } from '@virtlab/hypervisor';
 import { type InProcessXenstore, type StoreOptions, type Xenstore, createXenstore } from '@virtlab/xenstore';
-import type { XenstoreRingPort } from '@virtlab/xenstore/server';
+import type { PagePort, XenstoreRingPort } from '@virtlab/xenstore/server';
 import type { Domain } from './domain.ts';
 import { XENSTORE_GRANT } from './start-of-day.ts';
 
@@ -18,8 +18,8 @@ export async function startXenstored(own: Domain, options: StoreOptions = {}): P
   const daemon = createXenstore({
     ...options,
     domains: {
-      attach: async (domain, _gfn, port) => {
-        const ring = await attachRing(own, domain, port);
+      attach: async (domain, _gfn, _port, portOf) => {
+        const ring = await attachRing(own, domain, portOf);
         if (ring !== undefined) introduced.add(domain);
         return ring ?? 'EINVAL';
       },
@@ -52,21 +52,21 @@ export async function startXenstored(own: Domain, options: StoreOptions = {}): P
   };
 }
 
-/** Maps the ring that the domain granted us under the reserved reference and binds to its port. */
+/** Maps the ring that the domain granted us under the reserved reference and binds to the port that counts. */
 async function attachRing(
   own: Domain,
   domain: DomId,
-  port: EvtchnPort,
+  portOf: PagePort,
 ): Promise<XenstoreRingPort | undefined> {
   const foreign = await own.mapDomain(domain);
   const handle = own.grantMapper.map(domain, XENSTORE_GRANT, true);
   const { ram } = foreign.memory;
   if (handle < 0 || ram === undefined) return undefined;
-  const byteOffset = own.grantMapper.frame * PAGE_SIZE;
-  const local = await bindOrUnmap(own, domain, port, handle as GrantHandle);
+  const page = { u8: ram.u8, u32: ram.u32, byteOffset: own.grantMapper.frame * PAGE_SIZE };
+  const local = await bindOrUnmap(own, domain, portOf(page), handle as GrantHandle);
   if (local === undefined) return undefined;
   return {
-    page: { u8: ram.u8, u32: ram.u32, byteOffset },
+    page,
     kick: () => void own.events.send(local),
     listen: (onEvent) => own.events.onEvent(local, onEvent),
     close: () => {

@@ -1,12 +1,24 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
-import { byteString, textOfByteString, toBytes, utf8ByteString } from './byte-string.ts';
+import { byteString, knownString, textOfByteString, toBytes, utf8ByteString } from './byte-string.ts';
 import { atoi, strtolToU32 } from './c-number.ts';
 
 describe('byte strings', () => {
   test.prop([fc.uint8Array({ maxLength: 10_000 })])('keep every byte', (bytes) => {
     expect(toBytes(byteString(bytes))).toEqual(bytes);
   });
+
+  test.prop([fc.array(fc.uint8Array({ maxLength: 3, max: 3 }), { maxLength: 300 }), fc.nat({ max: 5 })])(
+    'are the same when they are remembered, whatever else was',
+    (all, offset) => {
+      for (const bytes of all) {
+        const moved = new Uint8Array([...new Uint8Array(offset), ...bytes, 9]);
+        expect(knownString(moved, offset, offset + bytes.length)).toBe(byteString(bytes));
+      }
+      const long = new Uint8Array(5000).fill(200);
+      expect(knownString(long, 1, 4999)).toBe(byteString(long, 1, 4999));
+    },
+  );
 
   test.prop([fc.string({ unit: 'grapheme' })])('carry text as UTF-8', (text) => {
     expect(textOfByteString(utf8ByteString(text))).toBe(text);

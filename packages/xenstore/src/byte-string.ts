@@ -17,6 +17,31 @@ export function byteString(u8: Uint8Array, start: number = 0, end: number = u8.l
   return text;
 }
 
+const KNOWN_SIZE_MAX = 128;
+const KNOWN_COUNT = 512;
+const known: (ByteString | undefined)[] = Array.from({ length: KNOWN_COUNT }, () => undefined);
+
+/**
+ * As `byteString`, for what comes again and again, such as paths: gives the string that it gave before, which has been
+ * hashed already, so that looking it up costs less as well. Remembers a bounded number of short strings.
+ */
+export function knownString(u8: Uint8Array, start: number, end: number): ByteString {
+  const size = end - start;
+  if (size > KNOWN_SIZE_MAX) return byteString(u8, start, end);
+  let hash = size;
+  for (let i = start; i < end; i++) hash = (Math.imul(hash, 31) + u8[i]!) | 0;
+  const slot = (hash ^ (hash >>> 15)) & (KNOWN_COUNT - 1);
+  const found = known[slot];
+  if (found !== undefined && found.length === size) {
+    let i = 0;
+    while (i < size && found.charCodeAt(i) === u8[start + i]) i += 1;
+    if (i === size) return found;
+  }
+  const text = byteString(u8, start, end);
+  known[slot] = text;
+  return text;
+}
+
 /** Writes the characters of `text` as bytes to `u8[at, at + text.length)`. The caller made sure they fit. */
 export function putByteString(u8: Uint8Array, at: number, text: ByteString): void {
   for (let i = 0; i < text.length; i++) u8[at + i] = text.charCodeAt(i);

@@ -5,6 +5,7 @@
 
 const DECIMAL = /^[ \t\n\v\f\r]*([+-]?\d+)/;
 const ANY_BASE = /^[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9]\d*))$/;
+const WHOLE_DECIMAL = /^[ \t\n\v\f\r]*([+-]?\d+)$/;
 const LONG_MAX = 2n ** 63n - 1n;
 
 /** `atoi`: leading white space, sign and digits; anything else is ignored; 0 when there are none. A C `int`. */
@@ -12,6 +13,16 @@ export function atoi(text: string): number {
   const digits = DECIMAL.exec(text)?.[1];
   if (digits === undefined) return 0;
   return Number(BigInt.asIntN(32, saturate(BigInt(digits))));
+}
+
+/** `strtoul` with base 10 that must use up all of `text` and stay within 16 bits; nothing at all is 0 (C HEAD). */
+export function strictDomid(text: string): number | undefined {
+  if (text === '') return 0;
+  const digits = WHOLE_DECIMAL.exec(text)?.[1];
+  if (digits === undefined) return undefined;
+  const value = Number(digits);
+  if (text.includes('-') && value !== 0) return undefined;
+  return Math.abs(value) <= 0xffff ? Math.abs(value) : undefined;
 }
 
 /** `strtol(text, &end, 0)` that must use up all of `text`, stored into an `unsigned int`. */

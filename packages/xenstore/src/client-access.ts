@@ -8,6 +8,7 @@ import {
   XS_SET_PERMS,
   XS_WRITE,
 } from '@virtlab/abi/xs-wire';
+import { unlessAborted } from './abort.ts';
 import { byteString, textOfByteString, utf8ByteString } from './byte-string.ts';
 import { type ClientSession, argument } from './client-session.ts';
 import type { XenstorePermission, XenstoreTransaction } from './contract.ts';
@@ -20,10 +21,13 @@ const ACCESS_LETTERS: readonly XenstorePermission['access'][] = ['n', 'r', 'w', 
 export class ClientAccess implements XenstoreTransaction {
   readonly id: number;
   readonly #session: ClientSession;
+  readonly #signal: AbortSignal | undefined;
   #isEnded = false;
 
-  constructor(session: ClientSession, id: number) {
+  /** Once `signal` aborts, calls reject with its reason, also those that wait for their reply. */
+  constructor(session: ClientSession, id: number, signal?: AbortSignal) {
     this.#session = session;
+    this.#signal = signal;
     this.id = id;
   }
 
@@ -111,6 +115,7 @@ export class ClientAccess implements XenstoreTransaction {
 
   async #request(type: number, path: string, rest: string = ''): Promise<Uint8Array> {
     if (this.#isEnded) throw new XenstoreError('EINVAL', 'TRANSACTION', path, 'the transaction has ended');
-    return this.#session.request(type, this.id, argument(path) + rest, path);
+    this.#signal?.throwIfAborted();
+    return unlessAborted(this.#session.request(type, this.id, argument(path) + rest, path), this.#signal);
   }
 }

@@ -1,55 +1,12 @@
-import {
-  XENSTORE_PAYLOAD_MAX,
-  XSD_ERRORS,
-  XS_CONTROL,
-  XS_DIRECTORY,
-  XS_DIRECTORY_PART,
-  XS_ERROR,
-  XS_GET_DOMAIN_PATH,
-  XS_GET_PERMS,
-  XS_INTRODUCE,
-  XS_IS_DOMAIN_INTRODUCED,
-  XS_MKDIR,
-  XS_READ,
-  XS_RELEASE,
-  XS_RESET_WATCHES,
-  XS_RM,
-  XS_SET_PERMS,
-  XS_TRANSACTION_END,
-  XS_TRANSACTION_START,
-  XS_UNWATCH,
-  XS_WATCH,
-  XS_WATCH_EVENT,
-  XS_WRITE,
-} from '@virtlab/abi/xs-wire';
+import { XENSTORE_PAYLOAD_MAX, XSD_ERRORS, XS_ERROR, XS_WATCH_EVENT } from '@virtlab/abi/xs-wire';
 import { type ByteString, byteString, utf8ByteString } from './byte-string.ts';
 import type { ByteStream, XenstoreCloseReason } from './contract.ts';
 import { XenstoreError, type XenstoreErrorCode } from './errors.ts';
+import { operationName } from './operation-names.ts';
 import { type XenstorePacket, XenstorePacketParser, encodePacket, nulStrings } from './wire.ts';
 
 /** Largest reply that is accepted: oxenstored exceeds the protocol's limit, a hostile daemon must not without bound. */
 const REPLY_SIZE_MAX = 64 * 1024;
-
-const OPERATION_NAMES: ReadonlyMap<number, string> = new Map([
-  [XS_CONTROL, 'CONTROL'],
-  [XS_DIRECTORY, 'DIRECTORY'],
-  [XS_DIRECTORY_PART, 'DIRECTORY_PART'],
-  [XS_READ, 'READ'],
-  [XS_GET_PERMS, 'GET_PERMS'],
-  [XS_WATCH, 'WATCH'],
-  [XS_UNWATCH, 'UNWATCH'],
-  [XS_TRANSACTION_START, 'TRANSACTION_START'],
-  [XS_TRANSACTION_END, 'TRANSACTION_END'],
-  [XS_INTRODUCE, 'INTRODUCE'],
-  [XS_RELEASE, 'RELEASE'],
-  [XS_GET_DOMAIN_PATH, 'GET_DOMAIN_PATH'],
-  [XS_WRITE, 'WRITE'],
-  [XS_MKDIR, 'MKDIR'],
-  [XS_RM, 'RM'],
-  [XS_SET_PERMS, 'SET_PERMS'],
-  [XS_IS_DOMAIN_INTRODUCED, 'IS_DOMAIN_INTRODUCED'],
-  [XS_RESET_WATCHES, 'RESET_WATCHES'],
-]);
 
 interface PendingRequest {
   readonly type: number;
@@ -189,7 +146,7 @@ function failure(
   path: string | undefined,
   detail?: string,
 ): XenstoreError {
-  return new XenstoreError(code, OPERATION_NAMES.get(type) ?? String(type), path, detail);
+  return new XenstoreError(code, operationName(type), path, detail);
 }
 
 function replyError(payload: Uint8Array, { type, path }: PendingRequest): XenstoreError {

@@ -1,5 +1,8 @@
 import type { XenstoreWatch, XenstoreWatchEvent } from './contract.ts';
 
+/** Distinct paths that may wait for the iteration. */
+export const WATCH_QUEUE_COUNT = 16_384;
+
 type Waiter = (result: IteratorResult<XenstoreWatchEvent, undefined>) => void;
 
 /** One live registration of a client: hands events to its handler, or keeps them for its iteration. */
@@ -8,9 +11,12 @@ export class ClientWatch implements XenstoreWatch {
   readonly token: string;
   readonly #handler: ((event: XenstoreWatchEvent) => void) | undefined;
   readonly #unregister: (watch: ClientWatch) => Promise<void>;
+  readonly #queueCount: number;
   /** Events not yet taken by the iteration; identical ones once, as the daemon does. By path. */
   readonly #queue = new Map<string, XenstoreWatchEvent>();
   #waiter: Waiter | undefined;
+  /** Called once, when no event can come any more. */
+  onEnd: (() => void) | undefined;
   #isEnded = false;
   #closing: Promise<void> | undefined;
 
@@ -19,11 +25,13 @@ export class ClientWatch implements XenstoreWatch {
     token: string,
     handler: ((event: XenstoreWatchEvent) => void) | undefined,
     unregister: (watch: ClientWatch) => Promise<void>,
+    queueCount: number = WATCH_QUEUE_COUNT,
   ) {
     this.path = path;
     this.token = token;
     this.#handler = handler;
     this.#unregister = unregister;
+    this.#queueCount = queueCount;
   }
 
   /** Whether an event of this token can be meant for this watch and not for another with the same token. */
@@ -40,13 +48,15 @@ export class ClientWatch implements XenstoreWatch {
       this.#waiter = undefined;
       waiter({ done: false, value: event });
     } else {
-      this.#queue.set(event.path, event);
+      this.#enqueue(event);
     }
   }
 
   /** No event any more: the daemon has forgotten the watch, or the connection is gone. */
   end(): void {
     this.#isEnded = true;
+    this.onEnd?.();
+    this.onEnd = undefined;
     this.#waiter?.({ done: true, value: undefined });
     this.#waiter = undefined;
   }
@@ -74,6 +84,16 @@ export class ClientWatch implements XenstoreWatch {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** Nothing is kept beside an overflow but later events, which come after it. */
+  #enqueue(event: XenstoreWatchEvent): void {
+    if (this.#queue.size >= this.#queueCount && !this.#queue.has(event.path)) {
+      this.#queue.clear();
+      this.#queue.set(this.path, { path: this.path, token: this.token, isOverflow: true });
+    } else if (this.#queue.get(event.path)?.isOverflow !== true) {
+      this.#queue.set(event.path, event);
+    }
   }
 
   #next(): Promise<IteratorResult<XenstoreWatchEvent, undefined>> {

@@ -4,7 +4,9 @@ import {
   XS_DIRECTORY_PART,
   XS_ERROR,
   XS_GET_DOMAIN_PATH,
+  XS_GET_FEATURE,
   XS_GET_PERMS,
+  XS_GET_QUOTA,
   XS_INTRODUCE,
   XS_IS_DOMAIN_INTRODUCED,
   XS_MKDIR,
@@ -14,7 +16,9 @@ import {
   XS_RESTRICT,
   XS_RESUME,
   XS_RM,
+  XS_SET_FEATURE,
   XS_SET_PERMS,
+  XS_SET_QUOTA,
   XS_SET_TARGET,
   XS_TRANSACTION_END,
   XS_TRANSACTION_START,
@@ -48,7 +52,11 @@ type NamedOperation =
   | 'SET_TARGET'
   | 'RESTRICT'
   | 'RESET_WATCHES'
-  | 'DIRECTORY_PART';
+  | 'DIRECTORY_PART'
+  | 'GET_FEATURE'
+  | 'SET_FEATURE'
+  | 'GET_QUOTA'
+  | 'SET_QUOTA';
 
 const OPERATIONS: Readonly<Record<NamedOperation, number>> = {
   CONTROL: XS_CONTROL,
@@ -72,6 +80,10 @@ const OPERATIONS: Readonly<Record<NamedOperation, number>> = {
   RESTRICT: XS_RESTRICT,
   RESET_WATCHES: XS_RESET_WATCHES,
   DIRECTORY_PART: XS_DIRECTORY_PART,
+  GET_FEATURE: XS_GET_FEATURE,
+  SET_FEATURE: XS_SET_FEATURE,
+  GET_QUOTA: XS_GET_QUOTA,
+  SET_QUOTA: XS_SET_QUOTA,
 };
 
 /** By name, or `#` and the number on the wire. */
@@ -91,19 +103,47 @@ export type ScriptRow =
   | readonly [who: string, operation: 'EVENT', event: string]
   | readonly [who: string, operation: 'QUIET'];
 
+export type ProfileName = 'c-4.17' | 'c-head' | 'oxenstored';
+
+/** What differs between the daemons: `other` for every profile that is not named. */
+export type PerProfile = { readonly other: string } & Partial<Readonly<Record<ProfileName, string>>>;
+
+/** A `ScriptRow` whose expectation may depend on the profile. */
+export type CaseRow =
+  | readonly [who: string, operation: ScriptOperation, request: string, reply: string | PerProfile]
+  | readonly [who: string, operation: 'EVENT', event: string | PerProfile]
+  | readonly [who: string, operation: 'QUIET'];
+
 /** One requirement, as a script that shows it. */
 export interface ConformanceCase {
   /** The requirement. */
   readonly name: string;
   /** Needs connections of unprivileged domains. */
   readonly guests?: true;
-  readonly rows: readonly ScriptRow[];
+  /** Whose requirement it is; absent: everybody's. */
+  readonly profiles?: readonly ProfileName[];
+  readonly rows: readonly CaseRow[];
 }
+
+/** The rows of a case as they stand for one profile. */
+export function rowsFor({ rows }: ConformanceCase, profile: ProfileName): ScriptRow[] {
+  const expected = (value: string | PerProfile): string =>
+    typeof value === 'string' ? value : (value[profile] ?? value.other);
+  return rows.map((row): ScriptRow => {
+    if (row[1] === 'QUIET') return row;
+    if (row[1] === 'EVENT') return [row[0], 'EVENT', expected(row[2])];
+    const [who, operation, request, reply] = row;
+    return [who, operation, request, expected(reply)];
+  });
+}
+
+/** Some daemons send more than `XENSTORE_PAYLOAD_MAX`. */
+const REPLY_SIZE_MAX = 2 ** 20;
 
 /** A connection that a script talks over: raw packets out, raw packets in. */
 export class ScriptConnection {
   readonly #stream: ByteStream;
-  readonly #parser = new XenstorePacketParser();
+  readonly #parser = new XenstorePacketParser(REPLY_SIZE_MAX);
   readonly #received: XenstorePacket[] = [];
   readonly closed: Promise<void>;
   #isClosed = false;

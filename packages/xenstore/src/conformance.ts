@@ -8,15 +8,34 @@ import {
 } from '@virtlab/abi/xs-wire';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { XenstoreClient } from './client.ts';
+import { CONTROL_CASES } from './conformance-control-cases.ts';
+import { DOMAIN_CASES } from './conformance-domain-cases.ts';
+import { HEAD_CASES } from './conformance-head-cases.ts';
 import { NODE_CASES, PERMISSION_CASES } from './conformance-node-cases.ts';
-import { type ConformanceCase, ScriptConnection, playScript } from './conformance-script.ts';
-import { DOMAIN_CASES, TRANSACTION_CASES, WATCH_CASES } from './conformance-session-cases.ts';
+import {
+  type ConformanceCase,
+  type ProfileName,
+  ScriptConnection,
+  playScript,
+  rowsFor,
+} from './conformance-script.ts';
+import { TRANSACTION_CASES, WATCH_CASES } from './conformance-session-cases.ts';
 import type { ByteStream } from './contract.ts';
+import { OX_CASES } from './ox-conformance-cases.ts';
 import { nulStrings } from './wire.ts';
 
-export { type ConformanceCase, ScriptConnection, type ScriptRow, playScript } from './conformance-script.ts';
+export {
+  type CaseRow,
+  type ConformanceCase,
+  type PerProfile,
+  type ProfileName,
+  ScriptConnection,
+  type ScriptRow,
+  playScript,
+  rowsFor,
+} from './conformance-script.ts';
 
-/** A freshly started xenstored of profile c-4.17. */
+/** A freshly started xenstored of the subject's profile. */
 export interface ConformanceTarget {
   /** Another connection: domain 0 privileged, others as guests. */
   connect(domid: number): Promise<ByteStream>;
@@ -27,6 +46,8 @@ export interface ConformanceTarget {
 
 export interface ConformanceSubject {
   readonly name: string;
+  /** The daemon it is to behave as. Default: `c-4.17`. */
+  readonly profile?: ProfileName;
   /** What the transport can show; cases beyond it are skipped. */
   readonly capabilities: {
     /** Connections of unprivileged domains. */
@@ -35,7 +56,7 @@ export interface ConformanceSubject {
   create(): Promise<ConformanceTarget>;
 }
 
-/** Requirements on a xenstored, whatever the transport, as xenstored 4.17 meets them. */
+/** Requirements on a xenstored, whatever the transport, as the real daemon of the subject's profile meets them. */
 export function describeXenstore(subject: ConformanceSubject): void {
   describe(`xenstore over ${subject.name}`, () => {
     const session = useSession(subject);
@@ -54,9 +75,16 @@ export function describeXenstore(subject: ConformanceSubject): void {
     });
     describe('domains and control', () => {
       check(DOMAIN_CASES);
+      check(CONTROL_CASES);
     });
-    describeFraming(session);
-    describeClient(session);
+    describe.runIf(subject.profile === 'c-head')('after 4.17', () => {
+      check(HEAD_CASES);
+    });
+    describe.runIf(subject.profile === 'oxenstored')('as in oxenstored', () => {
+      check(OX_CASES);
+    });
+    describeFraming(session, subject.profile ?? 'c-4.17');
+    describeClient(session, subject.profile ?? 'c-4.17');
   });
 }
 
@@ -101,10 +129,12 @@ function useSession(subject: ConformanceSubject): Session {
 
 function checkCases(
   cases: readonly ConformanceCase[],
-  { capabilities }: ConformanceSubject,
+  { capabilities, profile = 'c-4.17' }: ConformanceSubject,
   session: Session,
 ): void {
-  for (const { name, rows, guests } of cases) {
+  for (const { name, guests, profiles, ...rest } of cases) {
+    if (profiles !== undefined && !profiles.includes(profile)) continue;
+    const rows = rowsFor({ name, ...rest }, profile);
     const needs = guests === true ? ' [needs guests]' : '';
     it.skipIf(guests === true && !capabilities.guests)(`${name}${needs}`, async () => {
       expect(await playScript(rows, (who) => session.connect(who))).toEqual(rows);
@@ -112,7 +142,7 @@ function checkCases(
   }
 }
 
-function describeFraming(session: Session): void {
+function describeFraming(session: Session, profile: ProfileName): void {
   describe('framing', () => {
     it('xenstore.txt: a request arrives in any fragments, and many in one', async () => {
       const connection = await session.connect('0');
@@ -126,43 +156,49 @@ function describeFraming(session: Session): void {
       for (let i = 0; i < 3; i++) expect(await connection.next()).toMatchObject({ type: XS_READ, reqId: 7 });
     });
 
-    it('handle_input: a payload over 4096 bytes ends this connection and no other', async () => {
-      const [bad, good] = [await session.connect('0'), await session.connect('0b')];
-      const header = new Uint8Array(XSD_SOCKMSG.size);
-      const fields = { type: XS_READ, req_id: 1, tx_id: 0, len: XENSTORE_PAYLOAD_MAX + 1 };
-      XSD_SOCKMSG.write(new DataView(header.buffer), 0, fields);
-      bad.sendBytes(header);
-      expect(await bad.next()).toBeUndefined();
-      good.send(XS_READ, 0, '/\0');
-      expect(await good.next()).toMatchObject({ type: XS_READ });
-    });
+    it.skipIf(profile === 'oxenstored')(
+      'handle_input: a payload over 4096 bytes ends this connection and no other',
+      async () => {
+        const [bad, good] = [await session.connect('0'), await session.connect('0b')];
+        const header = new Uint8Array(XSD_SOCKMSG.size);
+        const fields = { type: XS_READ, req_id: 1, tx_id: 0, len: XENSTORE_PAYLOAD_MAX + 1 };
+        XSD_SOCKMSG.write(new DataView(header.buffer), 0, fields);
+        bad.sendBytes(header);
+        expect(await bad.next()).toBeUndefined();
+        good.send(XS_READ, 0, '/\0');
+        expect(await good.next()).toMatchObject({ type: XS_READ });
+      },
+    );
 
-    it('xenstore.txt DIRECTORY_PART: the parts of a long list are the list', async () => {
-      const connection = await session.connect('0');
-      const names = Array.from({ length: 900 }, (_, i) => `child-${i}`);
-      for (const name of names) {
-        connection.send(XS_MKDIR, 0, `/many/${name}\0`);
+    it.skipIf(profile === 'oxenstored')(
+      'xenstore.txt DIRECTORY_PART: the parts of a long list are the list',
+      async () => {
+        const connection = await session.connect('0');
+        const names = Array.from({ length: 900 }, (_, i) => `child-${i}`);
+        for (const name of names) {
+          connection.send(XS_MKDIR, 0, `/many/${name}\0`);
+          await connection.next();
+        }
+        const found: string[] = [];
+        for (let offset = 0, isLast = false; !isLast;) {
+          connection.send(XS_DIRECTORY_PART, 0, `/many\0${offset}\0`);
+          const payload = (await connection.next())!.payload;
+          expect(payload.length).toBeLessThanOrEqual(XENSTORE_PAYLOAD_MAX);
+          const [generation, ...part] = nulStrings(payload);
+          expect(generation).toMatch(/^\d+$/);
+          isLast = part.at(-1) === '';
+          found.push(...(isLast ? part.slice(0, -1) : part));
+          offset = found.join('\0').length + 1;
+        }
+        expect(found).toEqual(names);
+        connection.send(XS_RM, 0, '/many\0');
         await connection.next();
-      }
-      const found: string[] = [];
-      for (let offset = 0, isLast = false; !isLast;) {
-        connection.send(XS_DIRECTORY_PART, 0, `/many\0${offset}\0`);
-        const payload = (await connection.next())!.payload;
-        expect(payload.length).toBeLessThanOrEqual(XENSTORE_PAYLOAD_MAX);
-        const [generation, ...part] = nulStrings(payload);
-        expect(generation).toMatch(/^\d+$/);
-        isLast = part.at(-1) === '';
-        found.push(...(isLast ? part.slice(0, -1) : part));
-        offset = found.join('\0').length + 1;
-      }
-      expect(found).toEqual(names);
-      connection.send(XS_RM, 0, '/many\0');
-      await connection.next();
-    });
+      },
+    );
   });
 }
 
-function describeClient(session: Session): void {
+function describeClient(session: Session, profile: ProfileName): void {
   describe('client', () => {
     it('Xenstore.transaction: repeats after EAGAIN until it commits', async () => {
       const [one, other] = [await session.client(0), await session.client(0)];
@@ -207,7 +243,8 @@ function describeClient(session: Session): void {
       const client = await session.client(0);
       const names = Array.from({ length: 700 }, (_, i) => `name-${i}`);
       await Promise.all(names.map((name) => client.mkdir(`/long/${name}`)));
-      expect(await client.directory('/long')).toEqual(names);
+      const expected = profile === 'oxenstored' ? names.toSorted() : names;
+      expect(await client.directory('/long')).toEqual(expected);
       await client.rm('/long');
     });
   });

@@ -17,6 +17,11 @@ export interface XenstorePermission {
 export interface XenstoreWatchEvent {
   readonly path: string;
   readonly token: string;
+  /**
+   * So many paths changed before the iteration took them that only this is left: `path` is the watched one, and
+   * everything below may have changed.
+   */
+  readonly isOverflow?: true;
 }
 
 /**
@@ -62,13 +67,30 @@ export interface XenstoreTransaction extends XenstoreAccess {
 export interface XenstoreTransactionOptions {
   /** How often a transaction may be repeated after EAGAIN. Default: no limit, as Linux and libxl do. */
   readonly retries?: number;
-  /** Ends the loop before the next attempt, rejecting with the signal's reason. */
+  /**
+   * Milliseconds to wait before attempt 1, 2, 3 … after the first failed. Default: none, as Linux and libxl do; who
+   * competes with many others may want to draw lots here.
+   */
+  readonly backoffMs?: (attempt: number) => number;
+  /**
+   * Abandons the transaction and ends the loop, rejecting with the signal's reason: at once, also while `body` runs,
+   * whose further calls then reject. A commit that is under way may still succeed.
+   */
   readonly signal?: AbortSignal;
 }
 
 export interface XenstoreWatchOptions {
   /** Default: a token that is unique on this connection. The same (path, token) twice is EEXIST. */
   readonly token?: string;
+  /**
+   * How many levels below `path` are of interest: 0 for the node alone. Only a daemon newer than Xen 4.17 knows it;
+   * others reject with EINVAL.
+   */
+  readonly depth?: number;
+  /** Closes the watch, which ends its iteration. Rejects with the signal's reason if it aborts before. */
+  readonly signal?: AbortSignal;
+  /** Events that an iteration may leave untaken; then they become one, see `isOverflow`. Default 16384. */
+  readonly queueCount?: number;
 }
 
 /**

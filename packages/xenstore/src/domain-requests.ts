@@ -1,27 +1,33 @@
 import { XS_FALSE, XS_TRUE } from '@virtlab/abi/xs-wire';
 import { atoi } from './c-number.ts';
+import { parseDomid, singleDomid } from './domain-argument.ts';
 import { homePath } from './path.ts';
 import { ACK, type Outcome, type Request } from './request.ts';
-import { nulStrings, singleString } from './wire.ts';
+import { nulStrings } from './wire.ts';
 
 /** XS_INTRODUCE. The frame number is ignored by a daemon that maps the well-known grant. */
 export function introduce(request: Request): Outcome | Promise<Outcome> {
-  const [domid, gfn, port] = nulStrings(request.payload);
-  if (domid === undefined || gfn === undefined || port === undefined) return 'EINVAL';
-  if (atoi(port) === 0) return 'EINVAL';
+  const [domidText, gfn, portText] = nulStrings(request.payload);
+  if (domidText === undefined || gfn === undefined || portText === undefined) return 'EINVAL';
+  const domid = parseDomid(request, domidText);
+  const port = atoi(portText) >>> 0;
+  if (domid === undefined || port === 0) return 'EINVAL';
   const acknowledge = (failure: Outcome): Outcome => {
     if (failure === undefined) request.reply(ACK);
     return failure;
   };
-  const outcome = request.administration.introduce(unsigned(domid), unsigned(gfn), unsigned(port));
+  const outcome = request.administration.introduce(domid, atoi(gfn) >>> 0, port);
   return outcome instanceof Promise ? outcome.then(acknowledge) : acknowledge(outcome);
 }
 
-/** XS_RELEASE. */
+/**
+ * XS_RELEASE. A domain that others have as their target is only let go by one of them, which the reply does not tell;
+ * it takes as many requests as there were SET_TARGETs, and one more (`talloc_free` of what is referenced).
+ */
 export function release(request: Request): Outcome {
   const domid = introducedDomain(request);
   if (typeof domid === 'string') return domid;
-  request.administration.releaseDomain(domid);
+  if (!request.store.dropReference(domid)) request.administration.releaseDomain(domid);
   request.reply(ACK);
   return undefined;
 }
@@ -37,39 +43,45 @@ export function resume(request: Request): Outcome {
 
 /** XS_SET_TARGET. */
 export function setTarget(request: Request): Outcome {
-  const [domid, target] = nulStrings(request.payload);
+  const [domidText, targetText] = nulStrings(request.payload);
+  if (domidText === undefined || targetText === undefined) return 'EINVAL';
+  const domid = parseDomid(request, domidText);
+  const target = parseDomid(request, targetText);
   if (domid === undefined || target === undefined) return 'EINVAL';
-  for (const text of [domid, target]) {
-    if (request.store.domain(unsigned(text))?.introduced !== true) return 'ENOENT';
+  for (const each of [domid, target]) {
+    const failure = notConnected(request, each);
+    if (failure !== undefined) return failure;
   }
-  request.store.setTarget(unsigned(domid), unsigned(target));
+  request.store.setTarget(domid, target);
   request.reply(ACK);
   return undefined;
 }
 
 /** XS_GET_DOMAIN_PATH. Answers for any number, existing or not. */
 export function getDomainPath(request: Request): Outcome {
-  const domid = singleString(request.payload);
+  const domid = singleDomid(request);
   if (domid === undefined) return 'EINVAL';
-  request.reply(`${homePath(unsigned(domid))}\0`);
+  request.reply(`${homePath(domid)}\0`);
   return undefined;
 }
 
 /** XS_IS_DOMAIN_INTRODUCED. */
 export function isDomainIntroduced(request: Request): Outcome {
-  const domid = singleString(request.payload);
+  const domid = singleDomid(request);
   if (domid === undefined) return 'EINVAL';
-  request.reply(`${request.store.isIntroduced(unsigned(domid)) ? XS_TRUE : XS_FALSE}\0`);
+  request.reply(`${request.store.isIntroduced(domid) ? XS_TRUE : XS_FALSE}\0`);
   return undefined;
 }
 
 function introducedDomain(request: Request): number | 'EINVAL' | 'ENOENT' {
-  const text = singleString(request.payload);
-  const domid = text === undefined ? 0 : unsigned(text);
-  if (domid === 0) return 'EINVAL';
-  return request.store.domain(domid)?.introduced === true ? domid : 'ENOENT';
+  const domid = singleDomid(request);
+  if (domid === undefined || domid === 0) return 'EINVAL';
+  return notConnected(request, domid) ?? domid;
 }
 
-function unsigned(text: string): number {
-  return atoi(text) >>> 0;
+/** `find_connected_domain`: EINVAL for one that is only kept because others refer to it. */
+function notConnected(request: Request, domid: number): 'EINVAL' | 'ENOENT' | undefined {
+  const domain = request.store.domain(domid);
+  if (domain?.introduced !== true) return 'ENOENT';
+  return domain.detachedTo === undefined ? undefined : 'EINVAL';
 }

@@ -1,14 +1,22 @@
 import { domId } from '@virtlab/abi/brands';
-import { describeXenstore } from './conformance.ts';
+import { type ProfileName, describeXenstore } from './conformance.ts';
 import { createXenstore } from './create-xenstore.ts';
 import { memoryStreamPair } from './memory-stream.ts';
+import { PROFILE_C_4_17 } from './profile-c-4-17.ts';
+import { PROFILE_C_HEAD } from './profile-c-head.ts';
+import { PROFILE_OXENSTORED } from './profile-oxenstored.ts';
 
-for (const capacitySize of [64 * 1024, 7]) {
+const SUBJECTS = [PROFILE_C_4_17, PROFILE_C_HEAD, PROFILE_OXENSTORED].flatMap((profile) =>
+  [64 * 1024, 7].map((capacitySize) => ({ profile, capacitySize })),
+);
+
+for (const { profile, capacitySize } of SUBJECTS) {
   describeXenstore({
-    name: `memory, ${capacitySize} bytes under way`,
+    name: `memory, ${profile.name}, ${capacitySize} bytes under way`,
+    profile: profile.name as ProfileName,
     capabilities: { guests: true },
     create: () => {
-      const xenstore = createXenstore();
+      const xenstore = createXenstore({ profile });
       return Promise.resolve({
         connect: (domid) => {
           const [clientEnd, serverEnd] = memoryStreamPair({ capacitySize });

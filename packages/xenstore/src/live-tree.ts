@@ -10,10 +10,16 @@ import type { ChildList, TreeNode } from './tree-node.ts';
 export class LiveTree {
   readonly #nodes = new Map<string, TreeNode>();
   readonly #owned = new Map<number, Set<string>>();
+  /** By domain, the paths whose permission lists name it beside the owner; kept only if asked for. */
+  readonly #listed: Map<number, Set<string>> | undefined;
   readonly #domains: DomainTable;
+  /** Hears the path of every change, while somebody wants to know. */
+  onChange: ((path: string) => void) | undefined;
 
-  constructor(domains: DomainTable) {
+  /** `indexesLists`: whether `listing` will be asked. */
+  constructor(domains: DomainTable, indexesLists: boolean = false) {
     this.#domains = domains;
+    this.#listed = indexesLists ? new Map() : undefined;
   }
 
   get count(): number {
@@ -41,30 +47,43 @@ export class LiveTree {
       record.memorySize += node.size + path.length;
       if (isUnprivilegedDomain(owner)) this.#ownedBy(owner).add(path);
     }
+    if (this.#listed !== undefined && old?.permissions !== node.permissions) {
+      if (old !== undefined) this.#unlist(path, old);
+      this.#list(path, node);
+    }
     this.#nodes.set(path, node);
+    this.onChange?.(path);
   }
 
   delete(path: string): void {
     const node = this.#nodes.get(path);
     if (node === undefined) return;
     this.#disown(path, node);
+    this.#unlist(path, node);
     this.#nodes.delete(path);
+    this.onChange?.(path);
   }
 
-  /** Whether `owner` would reach its hard memory limit with a node of `size` bytes at `path`. */
-  exceedsMemory(path: string, owner: number, size: number, memorySizeMax: number): boolean {
-    if (!isUnprivilegedDomain(owner)) return false;
+  /** What `owner` would come to with a node of `size` bytes at `path`. */
+  memoryWith(path: string, owner: number, size: number): number {
     const old = this.#nodes.get(path);
     const freed = old?.permissions[0].domid === owner ? old.size + path.length : 0;
-    return this.#domains.get(owner).memorySize - freed + size + path.length >= memorySizeMax;
+    return (this.#domains.find(owner)?.memorySize ?? 0) - freed + size + path.length;
   }
 
-  /** Paths but `/` that `domid` owns and that lie below no other of its nodes, in the order of a walk through the tree. */
+  /** Paths whose permission lists name `domid` beside the owner, in no order. */
+  listing(domid: number): readonly string[] {
+    return [...(this.#listed?.get(domid) ?? [])];
+  }
+
+  /** Paths but `/` and special names that `domid` owns and that lie below no other of its nodes, in the order of a walk through the tree. */
   topmostOwned(domid: number): string[] {
     const owned = this.#owned.get(domid);
     if (owned === undefined) return [];
     const wanted = new Map<string, Set<string>>();
-    for (const path of owned) mark(wanted, path);
+    for (const path of owned) {
+      if (path.startsWith('/')) mark(wanted, path);
+    }
     const found: string[] = [];
     const visit = (path: string): void => {
       if (path !== '/' && owned.has(path)) {
@@ -77,6 +96,24 @@ export class LiveTree {
     };
     visit('/');
     return found;
+  }
+
+  #list(path: string, { permissions }: TreeNode): void {
+    for (let i = 1; i < permissions.length; i++) {
+      const { domid } = permissions[i]!;
+      const paths = this.#listed!.get(domid);
+      if (paths === undefined) this.#listed!.set(domid, new Set([path]));
+      else paths.add(path);
+    }
+  }
+
+  #unlist(path: string, { permissions }: TreeNode): void {
+    if (this.#listed === undefined) return;
+    for (let i = 1; i < permissions.length; i++) {
+      const { domid } = permissions[i]!;
+      const paths = this.#listed.get(domid);
+      if (paths?.delete(path) === true && paths.size === 0) this.#listed.delete(domid);
+    }
   }
 
   #ownedBy(domid: number): Set<string> {

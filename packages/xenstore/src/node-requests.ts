@@ -1,11 +1,11 @@
 import { XENSTORE_PAYLOAD_MAX } from '@virtlab/abi/xs-wire';
-import { byteString } from './byte-string.ts';
+import { byteString, knownString } from './byte-string.ts';
 import { atoi } from './c-number.ts';
 import type { XenstoreErrorCode } from './errors.ts';
 import { canonicalPath } from './path.ts';
 import { XS_PERM_READ, formatPermission } from './permissions.ts';
 import { ACK, type Outcome, type Request } from './request.ts';
-import type { TreeNode } from './store.ts';
+import type { FoundNode } from './store.ts';
 import { joinStrings, nulStrings, singleString } from './wire.ts';
 
 /** XS_READ. */
@@ -26,7 +26,7 @@ export function directory(request: Request): Outcome {
 
 /** XS_GET_PERMS. */
 export function getPermissions(request: Request): Outcome {
-  const node = readable(request);
+  const node = readable(request, true);
   if (typeof node === 'string') return node;
   request.reply(joinStrings(node.permissions.map(formatPermission)));
   return undefined;
@@ -36,7 +36,9 @@ export function getPermissions(request: Request): Outcome {
 export function directoryPart(request: Request): Outcome {
   const [path, offsetText, ...excess] = nulStrings(request.payload);
   if (path === undefined || offsetText === undefined || excess.length > 0) return 'EINVAL';
-  const node = request.store.find(request, canonical(request, path), XS_PERM_READ);
+  const name = canonical(request, path);
+  if (isBareSpecial(request, name)) return 'EINVAL';
+  const node = request.store.find(request, name, XS_PERM_READ);
   if (typeof node === 'string') return node;
   const generation = `${node.generation}\0`;
   const names = node.children.encoded();
@@ -55,7 +57,7 @@ export function write(request: Request): Outcome {
   const { payload, store } = request;
   const nul = payload.indexOf(0);
   if (nul < 0) return 'EINVAL';
-  const path = canonical(request, byteString(payload, 0, nul));
+  const path = canonical(request, knownString(payload, 0, nul));
   const failure = store.write(request, path, byteString(payload, nul + 1));
   if (failure === undefined) request.reply(ACK);
   return failure;
@@ -88,10 +90,17 @@ export function setPermissions(request: Request): Outcome {
   return failure;
 }
 
-function readable(request: Request): TreeNode | XenstoreErrorCode {
+function readable(request: Request, takesSpecial: boolean = false): FoundNode | XenstoreErrorCode {
   const path = onePath(request);
   if (path === undefined) return badString(request, 'reading');
+  if (!takesSpecial && isBareSpecial(request, path)) return 'EINVAL';
   return request.store.find(request, path, XS_PERM_READ);
+}
+
+/** Special names that are nodes have permissions, but no value or children that could be asked for. */
+function isBareSpecial(request: Request, path: string): boolean {
+  const { engine, specialNames } = request.store.profile;
+  return engine === 'c' && specialNames === 'nodes' && path.startsWith('@');
 }
 
 function onePath(request: Request): string | undefined {
@@ -105,7 +114,7 @@ function canonical(request: Request, path: string): string {
 
 function badString(request: Request, kind: 'reading' | 'changing'): XenstoreErrorCode {
   const answers = request.store.profile.badString;
-  return request.payload.length === 0 ? answers.emptyPayload : answers[kind];
+  return (request.payload.length === 0 ? answers.emptyPayload : undefined) ?? answers[kind];
 }
 
 /** End of the last name that fits whole into `room` bytes from `start`. */

@@ -14,6 +14,8 @@ interface QueuedMessage {
   /** Set for events that an identical later event may be dropped for. */
   readonly eventKey: string | undefined;
   readonly isEvent: boolean;
+  /** Time after which an event that is not yet begun is dropped; undefined: never. */
+  readonly deadline: number | undefined;
   readonly ticket: RequestTicket | undefined;
 }
 
@@ -30,6 +32,7 @@ export class OutputQueue {
   /** Bytes of the first message that the stream has taken. */
   #sent = 0;
   #size = 0;
+  #eventCount = 0;
   readonly #eventKeys = new Set<string>();
   #isFlushing = false;
   #isDrained = false;
@@ -38,6 +41,11 @@ export class OutputQueue {
   constructor(stream: ByteStream, onSize: (delta: number) => void) {
     this.#stream = stream;
     this.#onSize = onSize;
+  }
+
+  /** Events that are not completely taken. */
+  get eventCount(): number {
+    return this.#eventCount;
   }
 
   /** Bytes of messages that are not completely taken. */
@@ -51,14 +59,20 @@ export class OutputQueue {
 
   pushReply(bytes: Uint8Array, ticket: RequestTicket | undefined): void {
     if (ticket !== undefined) ticket.isReplied = false;
-    this.#push({ bytes, eventKey: undefined, isEvent: false, ticket });
+    this.#push({ bytes, eventKey: undefined, isEvent: false, deadline: undefined, ticket });
   }
 
   /** `eventKey` is what makes events identical; undefined for those that are always kept. */
-  pushEvent(bytes: Uint8Array, eventKey: string | undefined, ticket: RequestTicket | undefined): void {
+  pushEvent(
+    bytes: Uint8Array,
+    eventKey: string | undefined,
+    ticket: RequestTicket | undefined,
+    deadline?: number,
+  ): void {
     if (eventKey !== undefined) this.#eventKeys.add(eventKey);
     if (ticket !== undefined) ticket.pendingEventCount += 1;
-    this.#push({ bytes, eventKey, isEvent: true, ticket });
+    this.#eventCount += 1;
+    this.#push({ bytes, eventKey, isEvent: true, deadline, ticket });
   }
 
   hasEvent(eventKey: string): boolean {
@@ -78,6 +92,29 @@ export class OutputQueue {
     } finally {
       this.#isFlushing = false;
     }
+  }
+
+  /** Drops the events whose deadline is `now` or before, as if they had been delivered, but none that is begun. */
+  dropExpired(now: number): { readonly droppedCount: number; readonly nextDeadline: number | undefined } {
+    const begun = this.#sent > 0 ? this.#messages[this.#first] : undefined;
+    const dropped: QueuedMessage[] = [];
+    let nextDeadline: number | undefined;
+    const kept = this.#messages.slice(this.#first).filter((message) => {
+      const { deadline } = message;
+      if (deadline === undefined || message === begun) return true;
+      if (deadline > now) {
+        nextDeadline ??= deadline;
+        return true;
+      }
+      dropped.push(message);
+      return false;
+    });
+    if (dropped.length > 0) {
+      this.#messages = kept;
+      this.#first = 0;
+      for (const message of dropped) this.#forget(message);
+    }
+    return { droppedCount: dropped.length, nextDeadline };
   }
 
   /** Drops everything, as if it had been delivered. */
@@ -116,7 +153,13 @@ export class OutputQueue {
       this.#messages = this.#messages.slice(this.#first);
       this.#first = 0;
     }
+    this.#forget(message);
+  }
+
+  /** The message is no longer queued. */
+  #forget(message: QueuedMessage): void {
     this.#size -= message.bytes.length;
+    if (message.isEvent) this.#eventCount -= 1;
     this.#onSize(-message.bytes.length);
     if (message.eventKey !== undefined) this.#eventKeys.delete(message.eventKey);
     settle(message);

@@ -1,3 +1,4 @@
+import { DOMID_ANY } from '@virtlab/abi/xen';
 import { strtolToU32 } from './c-number.ts';
 
 /** Rights as a mask. The values are those of xenstore_lib.h. */
@@ -47,7 +48,8 @@ export function formatPermission(entry: NodePermission): string {
 }
 
 /**
- * The rights of `subject`. `isCurrent` says whether an entry's domain is still the one that the entry meant.
+ * The rights of `subject`. `isCurrent` says whether an entry's domain is still the one that the entry meant, and of
+ * DOMID_ANY whether it means everybody.
  * Privileged connections and owners may everything, then the first matching entry decides.
  */
 export function permittedMask(
@@ -60,7 +62,8 @@ export function permittedMask(
   if (owner.domid === subject.domid || owner.domid === subject.target) return XS_PERM_ALL;
   for (let i = 1; i < permissions.length; i++) {
     const entry = permissions[i]!;
-    if (entry.domid !== subject.domid && entry.domid !== subject.target) continue;
+    if (entry.domid !== subject.domid && entry.domid !== subject.target && entry.domid !== DOMID_ANY)
+      continue;
     if ((entry.mask & XS_PERM_IGNORE) === 0 && isCurrent(entry.domid)) return entry.mask;
   }
   return owner.mask & XS_PERM_ALL;
@@ -90,6 +93,7 @@ export function withOwner(permissions: NodePermissions, domid: number): NodePerm
 
 /** Without `domid`: as owner it is replaced by domain 0, other entries disappear (special names at domain death). */
 export function withoutDomain(permissions: NodePermissions, domid: number): NodePermissions {
+  if (permissions.every((entry) => entry.domid !== domid)) return permissions;
   const [owner, ...others] = permissions;
   return [
     owner.domid === domid ? { domid: 0, mask: owner.mask } : owner,

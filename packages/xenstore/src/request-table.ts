@@ -3,7 +3,9 @@ import {
   XS_DIRECTORY,
   XS_DIRECTORY_PART,
   XS_GET_DOMAIN_PATH,
+  XS_GET_FEATURE,
   XS_GET_PERMS,
+  XS_GET_QUOTA,
   XS_INTRODUCE,
   XS_IS_DOMAIN_INTRODUCED,
   XS_MKDIR,
@@ -12,7 +14,9 @@ import {
   XS_RESET_WATCHES,
   XS_RESUME,
   XS_RM,
+  XS_SET_FEATURE,
   XS_SET_PERMS,
+  XS_SET_QUOTA,
   XS_SET_TARGET,
   XS_TRANSACTION_END,
   XS_TRANSACTION_START,
@@ -29,6 +33,7 @@ import {
   resume,
   setTarget,
 } from './domain-requests.ts';
+import { getFeature, getQuota, setFeature, setQuota } from './feature-requests.ts';
 import {
   directory,
   directoryPart,
@@ -50,7 +55,7 @@ export interface RequestEntry {
   readonly ignoresTransaction?: true;
 }
 
-/** The operations of Xen 4.17 by their number; for all others the answer is ENOSYS. */
+/** The operations by their number; for all others, and those from the profile's `operationCount` on, ENOSYS. */
 export const REQUESTS: ReadonlyMap<number, RequestEntry> = new Map<number, RequestEntry>([
   [XS_CONTROL, { handle: control, privileged: true }],
   [XS_DIRECTORY, { handle: directory }],
@@ -72,4 +77,8 @@ export const REQUESTS: ReadonlyMap<number, RequestEntry> = new Map<number, Reque
   [XS_SET_TARGET, { handle: setTarget, privileged: true }],
   [XS_RESET_WATCHES, { handle: resetWatches }],
   [XS_DIRECTORY_PART, { handle: directoryPart }],
+  [XS_GET_FEATURE, { handle: getFeature }],
+  [XS_SET_FEATURE, { handle: setFeature, privileged: true }],
+  [XS_GET_QUOTA, { handle: getQuota, privileged: true }],
+  [XS_SET_QUOTA, { handle: setQuota, privileged: true }],
 ]);

@@ -32,21 +32,23 @@ export function ringWord(page: RingPage, field: keyof typeof XENSTORE_DOMAIN_INT
  * `XENSTORE_ERROR_RINGIDX`). Indices run freely over 32 bits and are stored as single words.
  */
 export class RingStream implements ByteStream {
-  readonly #page: RingPage;
+  #page: RingPage;
   readonly #isServer: boolean;
+  readonly #reportsErrors: boolean;
   readonly #kick: () => void;
-  readonly #inputOffset: number;
-  readonly #outputOffset: number;
-  readonly #inputConsWord: number;
-  readonly #inputProdWord: number;
-  readonly #outputConsWord: number;
-  readonly #outputProdWord: number;
-  readonly #errorWord: number;
+  #inputOffset: number;
+  #outputOffset: number;
+  #inputConsWord: number;
+  #inputProdWord: number;
+  #outputConsWord: number;
+  #outputProdWord: number;
+  #errorWord: number;
   readonly #scratch = new Uint8Array(XENSTORE_RING_SIZE);
   #inputCons: number;
   #outputProd: number;
   #handler: ByteStreamHandler | undefined;
   #isPaused = false;
+  #isSuspended = false;
   #isFull = false;
   #isReceiving = false;
   #isClosed = false;
@@ -55,13 +57,14 @@ export class RingStream implements ByteStream {
    * `kick` sends on the event channel. A server starts with the indices as they are (`serveRing` clears them); a
    * client discards replies that were meant for whoever used the ring before.
    */
-  constructor(page: RingPage, role: RingRole, kick: () => void) {
+  constructor(page: RingPage, role: RingRole, kick: () => void, reportsErrors: boolean = true) {
     if (page.byteOffset % 4 !== 0)
       throw new RangeError(`Ring page at ${page.byteOffset} is not aligned to 4 bytes`);
     const { offset } = XENSTORE_DOMAIN_INTERFACE;
     this.#page = page;
     this.#kick = kick;
     this.#isServer = role === 'server';
+    this.#reportsErrors = this.#isServer && reportsErrors;
     this.#inputOffset = page.byteOffset + (this.#isServer ? offset.req : offset.rsp);
     this.#outputOffset = page.byteOffset + (this.#isServer ? offset.rsp : offset.req);
     this.#inputConsWord = ringWord(page, this.#isServer ? 'req_cons' : 'rsp_cons');
@@ -81,7 +84,7 @@ export class RingStream implements ByteStream {
 
   /** To be called whenever the event channel fires. Spurious calls are harmless. */
   onEvent(): void {
-    if (this.#isClosed || this.#handler === undefined) return;
+    if (this.#isClosed || this.#isSuspended || this.#handler === undefined) return;
     if (!this.#isServer) {
       const error = Atomics.load(this.#page.u32, this.#errorWord);
       if (error !== XENSTORE_ERROR_NONE) return this.#end(`xenstored reports error ${error} on the ring`);
@@ -96,6 +99,10 @@ export class RingStream implements ByteStream {
 
   send(bytes: Uint8Array): number {
     let taken = 0;
+    if (this.#isSuspended) {
+      this.#isFull = true;
+      return 0;
+    }
     while (taken < bytes.length && !this.#isClosed) {
       const count = Math.min(this.#space(), bytes.length - taken);
       if (count === 0 || this.#isClosed) break;
@@ -108,6 +115,26 @@ export class RingStream implements ByteStream {
     this.#isFull = taken < bytes.length;
     if (taken > 0) this.#kick();
     return taken;
+  }
+
+  /** Leaves the page alone, which may be unmapped until `moveTo`. */
+  suspend(): void {
+    this.#isSuspended = true;
+  }
+
+  /** Goes on where it was, in the same page as it is mapped now. */
+  moveTo(page: RingPage): void {
+    const delta = page.byteOffset - this.#page.byteOffset;
+    this.#page = page;
+    this.#inputOffset += delta;
+    this.#outputOffset += delta;
+    this.#inputConsWord += delta / 4;
+    this.#inputProdWord += delta / 4;
+    this.#outputConsWord += delta / 4;
+    this.#outputProdWord += delta / 4;
+    this.#errorWord += delta / 4;
+    this.#isSuspended = false;
+    this.onEvent();
   }
 
   pause(): void {
@@ -141,7 +168,7 @@ export class RingStream implements ByteStream {
 
   /** Returns whether there was anything. */
   #receiveChunk(): boolean {
-    if (this.#isClosed || this.#isPaused) return false;
+    if (this.#isClosed || this.#isPaused || this.#isSuspended) return false;
     const { u32 } = this.#page;
     const cons = this.#inputCons;
     const count = (Atomics.load(u32, this.#inputProdWord) - cons) >>> 0;
@@ -189,7 +216,7 @@ export class RingStream implements ByteStream {
   }
 
   #report(error: number): void {
-    if (!this.#isServer) return;
+    if (!this.#reportsErrors) return;
     Atomics.store(this.#page.u32, this.#errorWord, error);
     this.#kick();
   }

@@ -6,14 +6,22 @@ import {
   XENSTORE_RECONNECT,
   XENSTORE_RING_SIZE,
   XENSTORE_SERVER_FEATURE_RECONNECTION,
+  XS_GET_DOMAIN_PATH,
+  XS_WATCH,
 } from '@virtlab/abi/xs-wire';
 import { memoryRegion } from '@virtlab/guest-memory';
 import { describe, expect, it } from 'vitest';
 import { XenstoreClient } from './client.ts';
+import { ScriptConnection } from './conformance-script.ts';
 import { type InProcessXenstore, createXenstore } from './create-xenstore.ts';
-import { PROFILE_C_4_17, type XenstoreProfile } from './profile.ts';
+import { memoryStreamPair } from './memory-stream.ts';
+import type { XenstoreProfile } from './profile.ts';
+import { PROFILE_C_4_17 } from './profile-c-4-17.ts';
+import { PROFILE_C_HEAD } from './profile-c-head.ts';
 import { type RingPage, RingStream, ringWord } from './ring-stream.ts';
 import { type RingClient, connectRing } from './ring.ts';
+import type { XenstoreStore } from './store.ts';
+import { encodePacket } from './wire.ts';
 
 interface Guest {
   readonly xenstore: InProcessXenstore;
@@ -26,7 +34,10 @@ interface Guest {
 }
 
 /** A machine with domain 5 introduced over a ring page; event channels deliver at once, from within `kick`. */
-async function introduceGuest(profile: XenstoreProfile = PROFILE_C_4_17): Promise<Guest> {
+async function introduceGuest(
+  profile: XenstoreProfile = PROFILE_C_4_17,
+  prepare?: (store: XenstoreStore) => void,
+): Promise<Guest> {
   const page = { ...memoryRegion(new SharedArrayBuffer(4096)), byteOffset: 0 };
   const kicks = { toServer: 0, toClient: 0 };
   let onServerEvent = (): void => undefined;
@@ -50,6 +61,7 @@ async function introduceGuest(profile: XenstoreProfile = PROFILE_C_4_17): Promis
             }),
     },
   });
+  prepare?.(xenstore.store);
   const tools = xenstore.connect(domId(0));
   await tools.introduce(domId(5), 1, evtchnPort(3));
   const kickServer = (): void => {
@@ -183,5 +195,109 @@ describe('ring page (xenstore-ring.txt)', () => {
     );
     expect(region.u8.subarray(0, 4096 + rsp).every((b) => b === 0xaa)).toBe(true);
     expect(() => new RingStream({ ...region, byteOffset: 2 }, 'server', () => undefined)).toThrow(RangeError);
+  });
+});
+
+describe('ring page of profile c-head', () => {
+  const port = async (inPage: number, profile: XenstoreProfile): Promise<number> => {
+    const page = { ...memoryRegion(new SharedArrayBuffer(4096)), byteOffset: 0 };
+    setField(page, 'evtchn_port', inPage);
+    let bound = 0;
+    const xenstore = createXenstore({
+      profile,
+      domains: {
+        attach: (_domid, _gfn, named, portOf) => {
+          bound = portOf(page);
+          expect(named).toBe(3);
+          return { page, kick: () => undefined, listen: () => undefined, close: () => undefined };
+        },
+      },
+    });
+    const tools = xenstore.connect(domId(0));
+    await tools.introduce(domId(5), 1, evtchnPort(3));
+    expect(field(page, 'server_features')).toBe(profile.serverFeatures);
+    xenstore.close();
+    return bound;
+  };
+
+  it('introduce_domain: a port in the page goes before the one of the request; 4.17 does not look', async () => {
+    expect(await port(9, PROFILE_C_HEAD)).toBe(9);
+    expect(await port(0, PROFILE_C_HEAD)).toBe(3);
+    expect(await port(9, PROFILE_C_4_17)).toBe(3);
+  });
+
+  it('ignore_connection: the error field is written only for a domain that is offered it', async () => {
+    for (const [features, error] of [
+      [14, XENSTORE_ERROR_PROTO],
+      [12, 0],
+    ] as const) {
+      const { page, ring, xenstore } = await introduceGuest(PROFILE_C_HEAD, (store) => {
+        store.existingDomain(5)!.features = features;
+      });
+      expect(field(page, 'server_features')).toBe(features);
+      ring.stream.send(new Uint8Array([2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0]));
+      expect(field(page, 'error')).toBe(error);
+      expect(xenstore.statistics().connections).toHaveLength(1);
+    }
+  });
+
+  it('do_watch: a domain without the feature may not give a depth', async () => {
+    const { ring } = await introduceGuest(PROFILE_C_HEAD, (store) => {
+      store.existingDomain(5)!.features = 2;
+    });
+    const guest = new ScriptConnection(ring.stream);
+    guest.send(XS_WATCH, 0, '/w\0t\x001\0');
+    expect(new TextDecoder().decode((await guest.next())!.payload)).toBe('EINVAL\0');
+  });
+});
+
+describe('a domain whose ring broke the protocol', () => {
+  it('ignore_connection: is not served when it is introduced again, only after RELEASE', async () => {
+    const { page, ring, tools, xenstore } = await introduceGuest();
+    const connectionCount = (): number => xenstore.statistics().connections.length;
+    ring.stream.send(new Uint8Array([2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0]));
+    expect(field(page, 'error')).toBe(XENSTORE_ERROR_PROTO);
+    expect(connectionCount()).toBe(1);
+    await tools.introduce(domId(5), 1, evtchnPort(3));
+    expect(connectionCount()).toBe(1);
+    expect(await tools.isDomainIntroduced(domId(5))).toBe(true);
+    await tools.release(domId(5));
+    await tools.introduce(domId(5), 1, evtchnPort(3));
+    expect(connectionCount()).toBe(2);
+    expect(field(page, 'error')).toBe(XENSTORE_ERROR_PROTO); // nobody clears it but the domain itself
+  });
+});
+
+describe('fairness', () => {
+  it('main: a domain that floods its ring and a client on a stream get their turns alike', async () => {
+    const turns: (() => void)[] = [];
+    const xenstore = createXenstore({ batchCount: 1, schedule: (run) => void turns.push(run) });
+    const page = { ...memoryRegion(new SharedArrayBuffer(4096)), byteOffset: 0 };
+    const server = new RingStream(page, 'server', () => undefined);
+    xenstore.server.accept(server, { domid: 5, privileged: false }, 'ring');
+    const [clientEnd, serverEnd] = memoryStreamPair();
+    xenstore.server.accept(serverEnd, { domid: 0, privileged: true }, 'socket');
+    const request = encodePacket(XS_GET_DOMAIN_PATH, 1, 0, '5\0');
+    const ring = connectRing(page, () => server.onEvent());
+    ring.stream.attach({ onData: () => undefined, onDrain: () => undefined, onClose: () => undefined });
+    clientEnd.attach({ onData: () => undefined, onDrain: () => undefined, onClose: () => undefined });
+    for (let i = 0; i < 19; i++) ring.stream.send(request); // as many as may be outstanding
+    for (let i = 0; i < 5; i++) clientEnd.send(request);
+    const served: number[] = [];
+    await new Promise((resolve) => setImmediate(resolve)); // until the stream has delivered
+    for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) {
+      const before = xenstore.statistics().connections.map(({ requestCount }) => requestCount);
+      turn();
+      const after = xenstore.statistics().connections.map(({ requestCount }) => requestCount);
+      served.push(...after.flatMap((count, i) => Array<number>(count - before[i]!).fill(i)));
+    }
+    const last = served.lastIndexOf(1);
+    expect(served.filter((who) => who === 1).length).toBeGreaterThan(3);
+    // From the first to the last of its requests, the slow client waits for one request of the other between two.
+    expect(served.slice(served.indexOf(1), last + 1).filter((who) => who === 0).length).toBeLessThanOrEqual(
+      5,
+    );
+    expect(served.filter((who) => who === 0).length).toBeGreaterThan(10);
+    xenstore.close();
   });
 });

@@ -1,6 +1,6 @@
+import { type EvtchnPort, evtchnPort } from '@virtlab/abi/brands';
 import {
   XENSTORE_CONNECTED,
-  XENSTORE_ERROR_NONE,
   XENSTORE_RECONNECT,
   XENSTORE_SERVER_FEATURE_RECONNECTION,
 } from '@virtlab/abi/xs-wire';
@@ -20,56 +20,84 @@ export interface XenstoreRingPort {
   close(): void;
 }
 
+/** The port that the page itself names, if it does, and otherwise `named` (xs_wire.h, `evtchn_port`). */
+export function pagePort(page: RingPage, named: EvtchnPort): EvtchnPort {
+  const port = Atomics.load(page.u32, ringWord(page, 'evtchn_port'));
+  return port === 0 ? named : evtchnPort(port);
+}
+
+const INDICES = ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const;
+
 /** A domain's ring in the hands of the server. */
 export interface ServedRing {
   /** Ends the connection, unmaps and unbinds. Idempotent. */
   close(): void;
+  /** Unmaps and unbinds, but the connection goes on after `rebind`. */
+  unbind(): void;
+  /** The same page, mapped anew, with another event channel. */
+  rebind(port: XenstoreRingPort): void;
 }
 
 /**
- * Serves a domain over its ring page: clears the indices, announces `features`, and hands over the stream. If
- * reconnection is among the features, it starts anew, with another stream, whenever the domain asks for it
- * (xenstore-ring.txt, "Reconnection").
+ * Serves a domain over its ring page: clears the indices, announces `features` if there are any, and hands over the
+ * stream. If reconnection is among the features, it starts anew, with another stream, whenever the domain asks for it
+ * (xenstore-ring.txt, "Reconnection"). With `reportsErrors` the page says why the stream ended, if it did. With
+ * `keepsIndices` only a reconnection clears the indices, and what the domain sent before is read.
  */
 export function serveRing(
   port: XenstoreRingPort,
   features: number,
   accept: (stream: ByteStream) => void,
+  reportsErrors: boolean = true,
+  keepsIndices: boolean = false,
 ): ServedRing {
-  const { page } = port;
-  const connectionWord = ringWord(page, 'connection');
-  const open = (): RingStream => {
-    for (const field of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
+  let bound = port;
+  let { page } = port;
+  let connectionWord = ringWord(page, 'connection');
+  const open = (isFirst: boolean): RingStream => {
+    const cleared = isFirst && keepsIndices ? [] : INDICES;
+    for (const field of cleared) {
       Atomics.store(page.u32, ringWord(page, field), 0);
     }
-    Atomics.store(page.u32, ringWord(page, 'error'), XENSTORE_ERROR_NONE);
-    Atomics.store(page.u32, ringWord(page, 'server_features'), features);
-    const opened = new RingStream(page, 'server', () => port.kick());
+    if (features !== 0) Atomics.store(page.u32, ringWord(page, 'server_features'), features);
+    const opened = new RingStream(page, 'server', () => bound.kick(), reportsErrors);
     if (Atomics.load(page.u32, connectionWord) === XENSTORE_RECONNECT) {
       Atomics.store(page.u32, connectionWord, XENSTORE_CONNECTED);
-      port.kick();
+      bound.kick();
     }
     accept(opened);
     return opened;
   };
   const canReconnect = (features & XENSTORE_SERVER_FEATURE_RECONNECTION) !== 0;
   let isClosed = false;
-  let stream = open();
-  port.listen(() => {
+  let stream = open(true);
+  const onEvent = (): void => {
     if (isClosed) return;
     if (canReconnect && Atomics.load(page.u32, connectionWord) === XENSTORE_RECONNECT) {
       stream.close();
-      stream = open();
+      stream = open(false);
     } else {
       stream.onEvent();
     }
-  });
+  };
+  port.listen(onEvent);
   return {
     close: () => {
       if (isClosed) return;
       isClosed = true;
       stream.close();
-      port.close();
+      bound.close();
+    },
+    unbind: () => {
+      stream.suspend();
+      bound.close();
+    },
+    rebind: (next) => {
+      bound = next;
+      page = next.page;
+      connectionWord = ringWord(page, 'connection');
+      stream.moveTo(page);
+      next.listen(onEvent);
     },
   };
 }

@@ -1,21 +1,41 @@
 import { type DomId, type EvtchnPort, domId, evtchnPort } from '@virtlab/abi/brands';
+import { XS_UNWATCH, XS_WATCH } from '@virtlab/abi/xs-wire';
+import { XENSTORE_SERVER_FEATURE_ERROR } from '@virtlab/abi/xs-wire';
 import type { ByteStream } from './contract.ts';
+import { DaemonCounters } from './daemon-counters.ts';
+import { daemonReport } from './daemon-report.ts';
+import type { DaemonStatistics } from './daemon-statistics.ts';
 import { isUnprivilegedDomain } from './domain-table.ts';
 import type { XenstoreErrorCode } from './errors.ts';
+import { FaultInjector } from './fault-injector.ts';
 import type { RequestTicket } from './output-queue.ts';
-import type { ControlSinks, DomainAdministration, Outcome } from './request.ts';
+import { handleOxRequest } from './ox-dispatch.ts';
+import { newControlState } from './control-requests.ts';
+import type { ControlSinks, ControlState, DomainAdministration, Outcome, Request } from './request.ts';
 import { REQUESTS } from './request-table.ts';
-import { serveRing, type ServedRing, type XenstoreRingPort } from './ring.ts';
-import { type ConnectionLimits, type ConnectionStatistics, ServerConnection } from './server-connection.ts';
-import type { StoreIdentity, StoreUse, XenstoreStore } from './store.ts';
+import { type RingPage, type ServedRing, type XenstoreRingPort, pagePort, serveRing } from './ring.ts';
+import {
+  type ConnectionKind,
+  type ConnectionLimits,
+  type ConnectionStatistics,
+  ServerConnection,
+} from './server-connection.ts';
+import { ServerMonitor } from './server-monitor.ts';
+import type { StoreIdentity, StoreUse, Transaction, XenstoreStore } from './store.ts';
 import type { XenstorePacket } from './wire.ts';
 
 export type { ControlSinks } from './request.ts';
-export type { ConnectionLimits, ConnectionStatistics } from './server-connection.ts';
+export type { ConnectionKind, ConnectionLimits, ConnectionStatistics } from './server-connection.ts';
 export type { RingPage, XenstoreRingPort } from './ring.ts';
 
 /** What INTRODUCE found: the domain's ring, or why it has none, or that it needs none. */
 export type XenstoreAttachment = XenstoreRingPort | XenstoreErrorCode | undefined;
+
+/**
+ * The port to bind to, once the page is mapped: that in the page where the daemon prefers it (xs_wire.h,
+ * `evtchn_port`), otherwise the one of the request.
+ */
+export type PagePort = (page: RingPage) => EvtchnPort;
 
 /** The daemon's door to the hypervisor. */
 export interface XenstoreDomainHost {
@@ -23,7 +43,12 @@ export interface XenstoreDomainHost {
    * INTRODUCE: maps the ring page and binds to the domain's unbound `port`. An error code is passed on to the
    * requester; undefined introduces the domain without a ring, when it connects by other means.
    */
-  attach(domid: DomId, gfn: number, port: EvtchnPort): XenstoreAttachment | Promise<XenstoreAttachment>;
+  attach(
+    domid: DomId,
+    gfn: number,
+    port: EvtchnPort,
+    portOf: PagePort,
+  ): XenstoreAttachment | Promise<XenstoreAttachment>;
 }
 
 export interface XenstoreServerOptions {
@@ -36,6 +61,10 @@ export interface XenstoreServerOptions {
   readonly batchCount?: number;
   /** Runs a function soon, in order. Default `queueMicrotask`; under Node `setImmediate` lets input in between. */
   readonly schedule?: (run: () => void) => void;
+  /** The counters that the store has as its observer; without them quotas and conflicts are not counted. */
+  readonly counters?: DaemonCounters;
+  /** What goes wrong on purpose: the injector that the store was given. Default: nothing. */
+  readonly faults?: FaultInjector;
 }
 
 export interface XenstoreStatistics {
@@ -46,7 +75,11 @@ export interface XenstoreStatistics {
   readonly domains: readonly StoreUse[];
 }
 
-const LIMITS: ConnectionLimits = { outputSize: 64 * 1024, backlogSize: 16 * 2 ** 20, inputSize: 64 * 1024 };
+const LIMITS: Omit<ConnectionLimits, 'watchEventTimeoutMs'> = {
+  outputSize: 64 * 1024,
+  backlogSize: 16 * 2 ** 20,
+  inputSize: 64 * 1024,
+};
 
 /**
  * The daemon without its sockets: gives each connection its turn, one request at a time, and processes it to its end
@@ -64,42 +97,72 @@ export class XenstoreServer {
   readonly #ready = new Set<ServerConnection>();
   /** Have input but must wait, until output or a quota is free. */
   readonly #blocked = new Set<ServerConnection>();
-  readonly #unflushed = new Set<ServerConnection>();
+  /** Have output that was not offered to their streams; each once. */
+  readonly #unflushed: ServerConnection[] = [];
+  readonly #onSettled = (): void => this.#retry();
   readonly #administration: DomainAdministration;
+  /** Where the server's doings are counted, logged and traced. */
+  readonly monitor: ServerMonitor;
+  readonly #controlState: ControlState = newControlState();
   #isRunning = false;
   #isScheduled = false;
-  #requestCount = 0;
 
   constructor(options: XenstoreServerOptions) {
     this.store = options.store;
     this.#options = options;
-    this.#limits = { ...LIMITS, ...options.limits };
+    const { watchEventTimeoutMs } = this.store.profile;
+    this.#limits = { ...LIMITS, watchEventTimeoutMs, ...options.limits };
     this.#batchCount = options.batchCount ?? 256;
     this.#schedule = options.schedule ?? queueMicrotask;
+    this.monitor = new ServerMonitor(
+      options.counters ?? new DaemonCounters(),
+      options.faults ?? new FaultInjector(),
+      this.#schedule,
+    );
+    if (this.store.oxenstored !== undefined) this.store.oxenstored.onCredit = this.#onSettled;
+    if (this.store.writeRateLimit !== undefined) this.store.writeRateLimit.onPaid = () => this.#retry();
+    this.monitor.faults.onClear = () => this.#retry();
     this.#administration = {
       introduce: (domid, gfn, port) => this.#introduce(domid, gfn, port),
       releaseDomain: (domid) => this.releaseDomain(domid as DomId),
     };
   }
 
-  /** Serves one client for as long as its stream lives. */
-  accept(stream: ByteStream, identity: StoreIdentity): ServerConnection {
-    const connection: ServerConnection = new ServerConnection(this.store, stream, identity, this.#limits, {
+  /** Serves one client for as long as its stream lives. `kind` is for reports. */
+  accept(stream: ByteStream, identity: StoreIdentity, kind: ConnectionKind = 'memory'): ServerConnection {
+    const { monitor, store } = this;
+    const events = {
       onReady: () => this.#wake(connection),
-      onOutput: () => void this.#unflushed.add(connection),
+      onOutput: () => {
+        if (connection.isFlushDue) return;
+        connection.isFlushDue = true;
+        this.#unflushed.push(connection);
+      },
       onClosed: () => this.#forget(connection),
-    });
+    };
+    const connection: ServerConnection = new ServerConnection(
+      store,
+      stream,
+      identity,
+      kind,
+      this.#limits,
+      monitor,
+      events,
+    );
     this.#connections.add(connection);
+    monitor.accessLog?.opened(connection, kind);
     connection.start();
     return connection;
   }
 
   /** The domain is gone: its connections end, its nodes disappear, `@releaseDomain` fires. */
   releaseDomain(domid: DomId): void {
-    this.#rings.get(domid)?.close();
-    this.#rings.delete(domid);
+    if (this.store.detach(domid)) return;
+    for (const kept of this.store.takeDetached(domid)) this.releaseDomain(kept as DomId);
+    this.#closeRing(domid);
     for (const connection of this.#connections) {
-      if (connection.identity.domid === domid && !connection.identity.privileged) connection.close();
+      if (connection.identity.domid === domid && !connection.identity.privileged)
+        connection.close(undefined, 'its domain is gone');
     }
     this.store.releaseDomain(domid);
     this.#flush();
@@ -115,10 +178,15 @@ export class XenstoreServer {
     return {
       nodeCount: this.store.nodeCount,
       watchCount: this.store.watchCount,
-      requestCount: this.#requestCount,
+      requestCount: this.monitor.counters.requestCount,
       connections: Array.from(this.#connections, (connection) => connection.statistics()),
       domains: this.store.use(),
     };
+  }
+
+  /** Everything that is counted; what grows without bound in a long life is cut to the most frequent. */
+  daemonStatistics(): DaemonStatistics {
+    return daemonReport(this.store, this.monitor.counters, this.#connections);
   }
 
   /** Throws, naming each, if any connection still holds a watch or a transaction. */
@@ -132,9 +200,9 @@ export class XenstoreServer {
 
   /** Ends all connections. */
   close(): void {
-    for (const ring of this.#rings.values()) ring.close();
-    this.#rings.clear();
-    for (const connection of this.#connections) connection.close();
+    for (const domid of this.#rings.keys()) this.#closeRing(domid);
+    for (const connection of this.#connections) connection.close(undefined, 'the daemon ends');
+    this.store.writeRateLimit?.close();
   }
 
   #wake(connection: ServerConnection): void {
@@ -149,12 +217,15 @@ export class XenstoreServer {
     if (this.#isRunning || this.#isScheduled) return;
     this.#isRunning = true;
     try {
+      let connection: ServerConnection | undefined;
       for (let budget = this.#batchCount; budget > 0; budget--) {
-        const [connection] = this.#ready;
+        connection ??= this.#next();
         if (connection === undefined) break;
-        this.#ready.delete(connection);
-        this.#step(connection);
+        const wantsMore = this.#step(connection);
         this.#flush();
+        if (wantsMore && this.#ready.size === 0 && budget > 1) continue; // nobody else waits for a turn
+        if (wantsMore && !connection.isClosed) this.#ready.add(connection);
+        connection = undefined;
       }
     } finally {
       this.#isRunning = false;
@@ -168,41 +239,63 @@ export class XenstoreServer {
     });
   }
 
-  #step(connection: ServerConnection): void {
-    if (connection.isClosed) return;
-    if (!connection.canProceed) {
+  #next(): ServerConnection | undefined {
+    for (const connection of this.#ready) {
+      this.#ready.delete(connection);
+      return connection;
+    }
+    return undefined;
+  }
+
+  /** Whether it is to have another turn. */
+  #step(connection: ServerConnection): boolean {
+    if (connection.isClosed) return false;
+    const reason = connection.waitsFor;
+    if (reason !== undefined) {
       connection.pauseInput();
       this.#blocked.add(connection);
-      return;
+      this.monitor.held(connection, reason, this.store.quotas);
+      return false;
     }
     const parsed = connection.parser.next();
     if (parsed.status === 'error') {
-      connection.close('protocol');
+      connection.close('protocol', `it broke the protocol: ${parsed.reason}`);
     } else if (parsed.status === 'packet') {
       this.#process(connection, parsed.packet);
-      if (!connection.isClosed) this.#ready.add(connection);
+      return !connection.isClosed;
     } else {
       connection.resumeInput();
     }
+    return false;
   }
 
-  #process(connection: ServerConnection, packet: XenstorePacket): void {
-    this.#requestCount += 1;
-    const ticket = connection.beginRequest(() => this.#retry());
+  #process(connection: ServerConnection, received: XenstorePacket): void {
+    const { monitor } = this;
+    const packet = this.#withoutIgnoredTransaction(received);
+    monitor.requestBegins(connection, packet);
+    const ticket = connection.beginRequest(this.#onSettled);
     const outcome = this.#handle(connection, packet, ticket);
     if (!(outcome instanceof Promise)) {
       if (outcome !== undefined) connection.sendError(packet, outcome, ticket);
+      monitor.requestEnds(connection, packet, monitor.counters.cause);
       return;
     }
-    const header = { ...packet, payload: new Uint8Array() };
+    const header = { ...packet, payload: packet.payload.slice() };
     const settle = (late: Outcome): void => {
       connection.isBusy = false;
       if (late !== undefined) connection.sendError(header, late, ticket);
+      monitor.requestEnds(connection, header, undefined);
       this.#flush();
       this.#wake(connection);
     };
     connection.isBusy = true;
     outcome.then(settle, () => settle('EIO'));
+  }
+
+  #withoutIgnoredTransaction(packet: XenstorePacket): XenstorePacket {
+    const isWatch = packet.type === XS_WATCH || packet.type === XS_UNWATCH;
+    if (!isWatch || packet.txId === 0 || !this.store.profile.watchesLeaveTransactions) return packet;
+    return { ...packet, txId: 0 };
   }
 
   /** Unknown operation before privilege before transaction (xenstored 4.17, `process_message`). */
@@ -211,32 +304,56 @@ export class XenstoreServer {
     packet: XenstorePacket,
     ticket: RequestTicket | undefined,
   ): Outcome | Promise<Outcome> {
+    const { oxenstored } = this.store;
+    if (oxenstored !== undefined) {
+      const named = connection.state.transactions.get(packet.txId);
+      const request = this.#request(connection, packet, named, ticket);
+      return handleOxRequest(oxenstored, packet.type, packet.txId, request);
+    }
     const entry = REQUESTS.get(packet.type);
-    if (entry === undefined) return 'ENOSYS';
+    if (entry === undefined || packet.type >= this.store.profile.operationCount) return 'ENOSYS';
     if (entry.privileged === true && !connection.identity.privileged) return 'EACCES';
     const txId = entry.ignoresTransaction === true ? 0 : packet.txId;
     const transaction = connection.state.transactions.get(txId);
     if (txId !== 0 && transaction === undefined) return 'ENOENT';
-    return entry.handle({
+    return entry.handle(this.#request(connection, packet, transaction, ticket));
+  }
+
+  #request(
+    connection: ServerConnection,
+    packet: XenstorePacket,
+    transaction: Transaction | undefined,
+    ticket: RequestTicket | undefined,
+  ): Request {
+    return {
       store: this.store,
       administration: this.#administration,
       control: this.#options.control ?? {},
+      controlState: this.#controlState,
       connection: connection.state,
       transaction,
       cause: ticket,
       payload: packet.payload,
       reply: (payload) => connection.sendReply(packet, payload, ticket),
       sendEvent: (path, token) => connection.sendEvent(path, token, undefined),
-    });
+    };
   }
 
   #introduce(domid: number, gfn: number, port: number): Outcome | Promise<Outcome> {
     if (domid > 0xffff) return 'EINVAL';
-    this.#rings.get(domid)?.close(); // introduced again: its port and watches go before it gets new ones
-    this.#rings.delete(domid);
-    const attached = this.#options.domains?.attach(domId(domid), gfn, evtchnPort(port));
+    if (this.store.domain(domid)?.isIgnored === true) return undefined;
+    const served = this.#rings.get(domid);
+    if (served !== undefined && this.store.profile.ringSurvivesIntroduce) {
+      return this.#rebind(served, domid, gfn, port);
+    }
+    this.#closeRing(domid); // introduced again: its port and watches go before it gets new ones
+    const isKnown = this.store.domain(domid)?.introduced === true;
+    const portOf = (page: RingPage): EvtchnPort =>
+      this.store.profile.usesPagePort && !isKnown ? pagePort(page, evtchnPort(port)) : evtchnPort(port);
+    const attached = this.#options.domains?.attach(domId(domid), gfn, evtchnPort(port), portOf);
     const finish = (ring: XenstoreAttachment): Outcome => {
-      if (typeof ring === 'string') return ring;
+      // A domain that is introduced anew stays so even if its port cannot be bound again (`introduce_domain`).
+      if (typeof ring === 'string') return isKnown ? undefined : ring;
       this.store.introduce(domid);
       if (ring !== undefined) this.#serve(ring, domid);
       return undefined;
@@ -244,20 +361,45 @@ export class XenstoreServer {
     return attached instanceof Promise ? attached.then(finish) : finish(attached);
   }
 
+  /** The event channel anew; the connection goes on as it is. */
+  #rebind(served: ServedRing, domid: number, gfn: number, port: number): Outcome | Promise<Outcome> {
+    served.unbind();
+    const attached = this.#options.domains?.attach(domId(domid), gfn, evtchnPort(port), () =>
+      evtchnPort(port),
+    );
+    const finish = (ring: XenstoreAttachment): Outcome => {
+      if (typeof ring === 'string') return ring;
+      if (ring !== undefined) served.rebind(ring);
+      return undefined;
+    };
+    return attached instanceof Promise ? attached.then(finish) : finish(attached);
+  }
+
   #serve(ring: XenstoreRingPort, domid: number): void {
     const identity = { domid, privileged: !isUnprivilegedDomain(domid) };
-    const { serverFeatures } = this.store.profile;
+    const features = this.store.domain(domid)?.features ?? 0;
+    const isOffered = (features & XENSTORE_SERVER_FEATURE_ERROR) !== 0;
+    const reportsErrors = this.store.profile.ringErrors === 'always' || isOffered;
+    const accept = (stream: ByteStream): void => void this.accept(stream, identity, 'ring');
     this.#rings.set(
       domid,
-      serveRing(ring, serverFeatures, (stream) => void this.accept(stream, identity)),
+      serveRing(ring, features, accept, reportsErrors, this.store.profile.ringSurvivesIntroduce),
     );
   }
 
+  #closeRing(domid: number): void {
+    const ring = this.#rings.get(domid);
+    this.#rings.delete(domid);
+    ring?.close();
+  }
+
   #forget(connection: ServerConnection): void {
+    const isRing = connection.kind === 'ring' && this.#rings.has(connection.domid);
+    const domain = isRing && this.store.profile.engine === 'c' && this.store.domain(connection.domid);
+    if (domain) domain.isIgnored = true; // its ring ended by itself (`ignore_connection`)
     this.#connections.delete(connection);
     this.#ready.delete(connection);
     this.#blocked.delete(connection);
-    this.#unflushed.delete(connection);
   }
 
   #retry(): void {
@@ -275,9 +417,13 @@ export class XenstoreServer {
   }
 
   #flush(): void {
-    for (const connection of this.#unflushed) {
-      this.#unflushed.delete(connection);
+    const unflushed = this.#unflushed;
+    if (unflushed.length === 0) return;
+    for (let i = 0; i < unflushed.length; i++) {
+      const connection = unflushed[i]!;
+      connection.isFlushDue = false;
       connection.flush();
     }
+    unflushed.length = 0;
   }
 }

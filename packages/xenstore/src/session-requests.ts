@@ -1,13 +1,18 @@
-import { XS_FALSE, XS_TRUE } from '@virtlab/abi/xs-wire';
+import { XENSTORE_SERVER_FEATURE_WATCHDEPTH, XS_FALSE, XS_TRUE } from '@virtlab/abi/xs-wire';
+import { atoi } from './c-number.ts';
 import { ACK, type Outcome, type Request } from './request.ts';
 import { firstEventPath } from './store.ts';
 import { nulStrings, singleString } from './wire.ts';
 
 /** XS_WATCH. The reply comes first, then one event for the path itself. */
 export function watch(request: Request): Outcome {
-  const [path, token, ...excess] = nulStrings(request.payload);
+  const { connection, payload, store } = request;
+  const [path, token, depthText, ...excess] = nulStrings(payload);
   if (path === undefined || token === undefined || excess.length > 0) return 'EINVAL';
-  const registered = request.store.watch(request.connection, path, token);
+  const depth = depthText === undefined ? -1 : atoi(depthText);
+  const takesDepth = (connection.domain.features & XENSTORE_SERVER_FEATURE_WATCHDEPTH) !== 0;
+  if (depthText !== undefined && (!takesDepth || depth < 0)) return 'EINVAL';
+  const registered = store.watch(connection, path, token, depth);
   if (typeof registered === 'string') return registered;
   request.reply(ACK);
   request.sendEvent(firstEventPath(registered), token);

@@ -21,6 +21,12 @@ export class StoreConnection implements PermissionSubject {
   readonly transactions: Map<number, Transaction> = new Map();
   /** By `watchKey`, in registration order. */
   readonly watches: Map<string, StoreWatch> = new Map();
+  /** Whether another event may be queued now. Set by whoever has the queue. */
+  hasEventRoom: () => boolean = () => true;
+  /** To be called when there may be room for events again. Set by whoever holds events back. */
+  onEventRoom: (() => void) | undefined;
+  /** Events that its requests caused and that nobody had room for: while there are any, it may request nothing more. */
+  heldEventCount = 0;
   #nextTransactionId = 1;
 
   constructor(domain: DomainRecord, privileged: boolean, sequence: number, onEvent: WatchEventSink) {

@@ -38,7 +38,11 @@ export function verifyTree(tree: LiveTree, domains: DomainTable): string[] {
     const node = tree.get(path)!;
     const owner = node.permissions[0].domid;
     counts.set(owner, (counts.get(owner) ?? 0) + 1);
-    if (path !== '/' && tree.get(parentPath(path))?.children.has(baseName(path)) !== true) {
+    if (
+      path !== '/' &&
+      !path.startsWith('@') &&
+      tree.get(parentPath(path))?.children.has(baseName(path)) !== true
+    ) {
       problems.push(`${path} is not listed by its parent`);
     }
     let size = 0;

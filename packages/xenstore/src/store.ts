@@ -1,21 +1,33 @@
 import { XS_INTRODUCE_DOMAIN, XS_RELEASE_DOMAIN } from '@virtlab/abi/xs-wire';
 import { DOMID_FIRST_RESERVED, DOMID_SELF } from '@virtlab/abi/xen';
 import type { ByteString } from './byte-string.ts';
-import { type DomainRecord, DomainTable } from './domain-table.ts';
+import { type DaemonClock, SYSTEM_CLOCK } from './daemon-clock.ts';
+import { type DomainRecord, DomainTable, type HighWater } from './domain-table.ts';
 import type { XenstoreErrorCode } from './errors.ts';
 import { LiveTree } from './live-tree.ts';
-import { baseName, isNodePath, parentPath } from './path.ts';
-import { XS_PERM_NONE, withOwner } from './permissions.ts';
-import { PROFILE_C_4_17, type XenstoreProfile, type XenstoreQuotas } from './profile.ts';
+import { baseName, parentPath } from './path.ts';
+import { XS_PERM_READ } from './permissions.ts';
+import type { XenstoreProfile, XenstoreQuotas } from './profile.ts';
+import { PROFILE_C_4_17 } from './profile-c-4-17.ts';
 import { StoreConnection, type StoreWatch, type WatchEventSink } from './store-connection.ts';
 import { describeUse, type StoreUse, verifyTree } from './store-report.ts';
-import { type NodeContext, NodeOperations } from './node-operations.ts';
+import type { FoundNode, NodeContext, NodeEngine } from './node-engine.ts';
+import { NodeOperations } from './node-operations.ts';
+import { OxEngine } from './ox-engine.ts';
+import { QuotaGate } from './quota-gate.ts';
+import { exceedsQuota } from './quota-rules.ts';
+import { forgetDomain, initialNodes } from './special-nodes.ts';
+import { type StoreImage, loadImage, saveImage } from './store-image.ts';
+import { NO_OBSERVER, type StoreObserver } from './store-observer.ts';
 import { Transaction } from './transaction.ts';
-import { ChildList, type TreeNode, treeNode } from './tree-node.ts';
+import { ChildList, treeNode } from './tree-node.ts';
 import { WatchTable } from './watch-table.ts';
+import type { WatchRegistry } from './watch-registry.ts';
+import { WriteRateLimit } from './write-rate-limit.ts';
 
-export { PROFILE_C_4_17, type XenstoreProfile, type XenstoreQuotas } from './profile.ts';
+export type { XenstoreProfile, XenstoreQuotas } from './profile.ts';
 export type { StoreConnection, StoreWatch, WatchEventSink } from './store-connection.ts';
+export type { FoundNode } from './node-engine.ts';
 export type { StoreUse } from './store-report.ts';
 export type { Transaction } from './transaction.ts';
 export type { TreeNode } from './tree-node.ts';
@@ -33,6 +45,14 @@ export interface StoreOptions {
   readonly domainExists?: (domid: number) => boolean;
   /** Asked when a transaction ends: true makes it fail with EAGAIN, as if it had met another one. For tests. */
   readonly forceConflict?: () => boolean;
+  /** Quotas that count as used up, for privileged connections too; may change while running. For tests. */
+  readonly fullQuotas?: ReadonlySet<string>;
+  /** Whether guests are slowed down while others have transactions open. Default: as the profile does. */
+  readonly limitsWriteRate?: boolean;
+  /** Hears why requests are refused and how many hear of a change. */
+  readonly observer?: StoreObserver;
+  /** Time for what passes by itself. Default: the machine's. */
+  readonly clock?: DaemonClock;
 }
 
 export interface StoreIdentity {
@@ -50,37 +70,69 @@ export class XenstoreStore {
   readonly profile: XenstoreProfile;
   /** In force now; may be changed at any time. */
   readonly quotas: XenstoreQuotas;
+  /** Who may write how fast now; undefined: as fast as they like. */
+  readonly writeRateLimit: WriteRateLimit | undefined;
   readonly #domains: DomainTable;
   readonly #tree: LiveTree;
-  readonly #watches: WatchTable;
-  readonly #nodes: NodeOperations;
+  readonly #watches: WatchRegistry;
+  readonly #nodes: NodeEngine;
+  /** The engine, where it is the one of oxenstored; `#tree` is then unused. */
+  readonly oxenstored: OxEngine | undefined;
+  /** Where changes are heard of. */
+  readonly #changing: { onChange: ((path: string, writer?: StoreConnection) => void) | undefined };
   readonly #connections = new Set<StoreConnection>();
   readonly #clock = { generation: 0 };
+  readonly #gate: QuotaGate;
+  readonly #domainExists: (domid: number) => boolean;
+  readonly #observer: StoreObserver;
   #connectionSequence = 0;
+  #openTransactionCount = 0;
+  /** On whose behalf the tree changes now. */
+  #actor: StoreConnection | undefined;
 
   constructor(options: StoreOptions = {}) {
     this.profile = options.profile ?? PROFILE_C_4_17;
     this.quotas = { ...this.profile.quotas, ...options.quotas };
-    this.#domains = new DomainTable(() => this.#clock.generation);
+    this.#observer = options.observer ?? NO_OBSERVER;
+    this.#gate = new QuotaGate(this.#observer, options.fullQuotas ?? new Set());
+    this.#domainExists = options.domainExists ?? ((domid) => domid < DOMID_FIRST_RESERVED);
+    this.#domains = new DomainTable(() => this.#clock.generation, this.profile, this.quotas);
     this.#domains.get(0).introduced = true;
-    this.#tree = new LiveTree(this.#domains);
-    this.#watches = new WatchTable(this.#tree, this.#domains, this.profile, this.quotas);
+    if (options.limitsWriteRate ?? this.profile.limitsWriteRate) {
+      this.writeRateLimit = new WriteRateLimit(options.clock ?? SYSTEM_CLOCK);
+      this.writeRateLimit.join(this.#domains.get(0));
+    }
+    this.#tree = new LiveTree(this.#domains, this.profile.deadPermissions === 'removed');
+    if (this.profile.engine === 'oxenstored') {
+      this.oxenstored = this.#oxEngine(options);
+      this.#changing = this.oxenstored;
+      this.#watches = this.oxenstored.watches;
+      this.#nodes = this.oxenstored;
+      return;
+    }
+    this.oxenstored = undefined;
+    this.#changing = this.#tree;
+    const watches = new WatchTable(this.#tree, this.#domains, this.profile, this.#gate, this.#observer);
+    this.#watches = watches;
     this.#nodes = new NodeOperations({
       profile: this.profile,
       quotas: this.quotas,
       tree: this.#tree,
       domains: this.#domains,
-      watches: this.#watches,
+      watches,
       clock: this.#clock,
-      domainExists: options.domainExists ?? ((domid) => domid < DOMID_FIRST_RESERVED),
+      domainExists: this.#domainExists,
       forceConflict: options.forceConflict ?? (() => false),
+      gate: this.#gate,
+      observer: this.#observer,
+      onWrite: (connection) => this.#countWrite(connection),
     });
     this.#plant();
   }
 
   /** Nodes in the tree, `/` included. */
   get nodeCount(): number {
-    return this.#tree.count;
+    return this.oxenstored?.nodeCount ?? this.#tree.count;
   }
 
   get watchCount(): number {
@@ -99,6 +151,7 @@ export class XenstoreStore {
   openConnection(identity: StoreIdentity, onEvent: WatchEventSink): StoreConnection {
     this.#connectionSequence += 1;
     const domain = this.#domains.get(identity.domid);
+    if (!identity.privileged) this.writeRateLimit?.join(domain);
     const connection = new StoreConnection(domain, identity.privileged, this.#connectionSequence, onEvent);
     this.#connections.add(connection);
     return connection;
@@ -114,22 +167,26 @@ export class XenstoreStore {
   resetConnection(connection: StoreConnection): void {
     this.#watches.removeAll(connection);
     for (const transaction of connection.transactions.values()) this.#forget(connection, transaction);
+    this.#settle();
   }
 
   /** The node, if the connection holds all rights of `mask` on it. */
-  find(context: NodeContext, path: string, mask: number): TreeNode | XenstoreErrorCode {
+  find(context: NodeContext, path: string, mask: number): FoundNode | XenstoreErrorCode {
     return this.#nodes.find(context, path, mask);
   }
 
   write(context: NodeContext, path: string, value: ByteString): XenstoreErrorCode | undefined {
+    this.#actor = context.connection;
     return this.#nodes.write(context, path, value);
   }
 
   mkdir(context: NodeContext, path: string): XenstoreErrorCode | undefined {
+    this.#actor = context.connection;
     return this.#nodes.mkdir(context, path);
   }
 
   rm(context: NodeContext, path: string): XenstoreErrorCode | undefined {
+    this.#actor = context.connection;
     return this.#nodes.rm(context, path);
   }
 
@@ -139,12 +196,18 @@ export class XenstoreStore {
     path: string,
     entries: readonly string[],
   ): XenstoreErrorCode | undefined {
+    this.#actor = context.connection;
     return this.#nodes.setPermissions(context, path, entries);
   }
 
   /** Registers; the caller sends the first event (`firstEventPath`). `path` is as the client gave it. */
-  watch(connection: StoreConnection, path: string, token: string): StoreWatch | XenstoreErrorCode {
-    return this.#watches.add(connection, path, token);
+  watch(
+    connection: StoreConnection,
+    path: string,
+    token: string,
+    depth: number = -1,
+  ): StoreWatch | XenstoreErrorCode {
+    return this.#watches.add(connection, path, token, depth);
   }
 
   unwatch(connection: StoreConnection, path: string, token: string): XenstoreErrorCode | undefined {
@@ -152,12 +215,20 @@ export class XenstoreStore {
   }
 
   startTransaction(connection: StoreConnection): Transaction | XenstoreErrorCode {
-    const { domain } = connection;
-    if (!connection.privileged && domain.transactionCount > this.quotas.transactions) return 'ENOSPC';
+    const { domain, domid, privileged } = connection;
+    const { transactions: max } = domain.quotas;
+    const { transactionCount } = domain;
+    const tooMany =
+      !privileged && exceedsQuota(this.profile, domain.quotas, 'transactions', transactionCount + 1);
+    if (this.#gate.refuses('transactions', domid, 'TRANSACTION_START', tooMany, transactionCount, max))
+      return this.profile.transactionQuotaError;
     this.#clock.generation += 1;
-    const transaction = new Transaction(connection.takeTransactionId(), domain);
+    const transaction = new Transaction(connection.takeTransactionId(), domain, this.#clock.generation);
     connection.transactions.set(transaction.id, transaction);
     domain.transactionCount += 1;
+    this.#openTransactionCount += 1;
+    this.oxenstored?.started(connection, transaction);
+    this.#changing.onChange = this.#onChange;
     return transaction;
   }
 
@@ -168,8 +239,12 @@ export class XenstoreStore {
     commit: boolean,
   ): XenstoreErrorCode | undefined {
     const { connection } = context;
+    this.#actor = connection;
     this.#forget(connection, transaction);
-    return commit ? this.#nodes.commit(connection, transaction, context.cause) : undefined;
+    const failure = commit ? this.#nodes.commit(connection, transaction, context.cause) : undefined;
+    if (!commit) this.oxenstored?.abandoned(transaction);
+    this.#settle();
+    return failure;
   }
 
   isIntroduced(domid: number): boolean {
@@ -182,7 +257,8 @@ export class XenstoreStore {
     if (domain.introduced) return false;
     domain.introduced = true;
     domain.shutdown = false;
-    this.#watches.fireSpecial(XS_INTRODUCE_DOMAIN);
+    this.writeRateLimit?.join(domain);
+    this.#watches.fireSpecial(XS_INTRODUCE_DOMAIN, domid);
     return true;
   }
 
@@ -192,25 +268,31 @@ export class XenstoreStore {
    */
   releaseDomain(domid: number): void {
     const domain = this.#domains.find(domid);
+    this.oxenstored?.forgetPorts(domid);
     if (domain === undefined || domid === 0) return;
-    for (const path of this.#tree.topmostOwned(domid)) this.#nodes.removeOrphan(path);
-    const root = this.#tree.get('/')!;
-    if (root.permissions[0].domid === domid) {
-      const permissions = withOwner(root.permissions, 0);
-      this.#tree.set('/', treeNode(this.profile, root.value, permissions, root.children, root.generation));
+    this.writeRateLimit?.leave(domain);
+    this.#actor = undefined;
+    if (this.oxenstored !== undefined) {
+      if (!domain.introduced) return; // that daemon does not know of such domains, and leaves them their nodes
+      this.oxenstored.removeDomain(domid);
+      this.#domains.delete(domid);
+      this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
+      return;
     }
+    for (const path of this.#tree.topmostOwned(domid)) this.#nodes.removeOrphan(path);
+    forgetDomain(this.profile, this.#tree, domid);
     this.#watches.forgetDomain(domid);
     this.#domains.delete(domid);
-    this.#clock.generation += 1; // so that every node is older than a later domain of this id
-    if (domain.introduced) this.#watches.fireSpecial(XS_RELEASE_DOMAIN);
+    if (domain.introduced) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
   }
 
-  /** The domain has shut down or crashed but still exists: `@releaseDomain` fires once, until `resume`. */
+  /** The domain has shut down or crashed but exists: `@releaseDomain` fires, until `resume` once but in oxenstored. */
   shutdownDomain(domid: number): void {
     const domain = this.#domains.find(domid);
-    if (domain === undefined || !domain.introduced || domain.shutdown) return;
+    if (domain === undefined || !domain.introduced) return;
+    if (domain.shutdown && this.oxenstored === undefined) return;
     domain.shutdown = true;
-    this.#watches.fireSpecial(XS_RELEASE_DOMAIN);
+    this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid, ['domain', 'plain']);
   }
 
   resume(domid: number): void {
@@ -218,12 +300,101 @@ export class XenstoreStore {
     if (domain !== undefined) domain.shutdown = false;
   }
 
+  /** SET_TARGET. The target then outlives RELEASE until nobody refers to it (`dropReference`); not in oxenstored. */
   setTarget(domid: number, target: number): void {
     this.#domains.get(domid).target = target;
+    if (this.oxenstored === undefined) this.#domains.get(target).referrers.push(domid);
+  }
+
+  /** Takes back one reference to a domain that is a target; false if there is none. */
+  dropReference(domid: number): boolean {
+    return this.#domains.find(domid)?.referrers.pop() !== undefined;
+  }
+
+  /**
+   * The domain is gone, but it is a target: it stays, unreachable, until nobody refers to it (`talloc_unlink` of what
+   * is referenced). False if it is nobody's target.
+   */
+  detach(domid: number): boolean {
+    const domain = this.#domains.find(domid);
+    const owner = domain?.introduced === true ? domain.referrers.pop() : undefined;
+    if (owner === undefined) return false;
+    domain!.detachedTo = owner;
+    return true;
+  }
+
+  /** Domains that were kept for the sake of `domid`, which goes now, and of nobody else: they go before it. */
+  takeDetached(domid: number): number[] {
+    const gone: number[] = [];
+    for (const domain of this.#domains.all()) {
+      if (domain.detachedTo !== domid) continue;
+      const others = domain.referrers.filter((referrer) => referrer !== domid);
+      domain.referrers.splice(0, domain.referrers.length, ...others);
+      domain.detachedTo = domain.referrers.pop();
+      if (domain.detachedTo === undefined) gone.push(domain.domid);
+    }
+    return gone;
+  }
+
+  /** The record of a domain that exists, introduced or not. */
+  existingDomain(domid: number): DomainRecord | undefined {
+    return this.#domains.find(domid) ?? (this.#domainExists(domid) ? this.#domains.get(domid) : undefined);
+  }
+
+  /** The highest values over all unprivileged domains. */
+  get highWater(): HighWater {
+    return this.#domains.highWater;
+  }
+
+  /** See `DomainTable.resetHighWater`. */
+  resetHighWater(): void {
+    this.#domains.resetHighWater();
   }
 
   domain(domid: number): DomainRecord | undefined {
     return this.#domains.find(domid);
+  }
+
+  /** Every node as it is now. Costs a walk through the tree. */
+  save(): StoreImage {
+    const context = this.#administrator();
+    return saveImage({
+      find: (path) => {
+        const node = this.#nodes.find(context, path, XS_PERM_READ);
+        return typeof node === 'string' ? undefined : node;
+      },
+      specialPermissions: (name) => this.#watches.specialPermissions?.(name),
+      isCurrent: (domid, generation) => this.#domains.isCurrent(domid, generation),
+    });
+  }
+
+  /**
+   * Replaces every node by those of `image`. Only before anybody is connected; throws `DumpError` if a node is
+   * refused, and the store must not be used then.
+   */
+  load(image: StoreImage): void {
+    if (this.#connections.size > 0)
+      throw new TypeError('A store that somebody is connected to cannot be loaded');
+    const context = this.#administrator();
+    loadImage(
+      {
+        children: (path) => {
+          const node = this.#nodes.find(context, path, XS_PERM_READ);
+          return typeof node === 'string' ? [] : [...node.children.names()];
+        },
+        rm: (path) => this.#nodes.rm(context, path),
+        write: (path, value) => this.#nodes.write(context, path, value),
+        mkdir: (path) => this.#nodes.mkdir(context, path),
+        setPermissions: (path, entries) => this.#nodes.setPermissions(context, path, entries),
+      },
+      image,
+    );
+  }
+
+  /** Nobody's connection, with all rights. */
+  #administrator(): NodeContext {
+    const connection = new StoreConnection(this.#domains.get(0), true, 0, () => undefined);
+    return { connection, transaction: undefined };
   }
 
   /** What every domain uses. */
@@ -233,25 +404,56 @@ export class XenstoreStore {
 
   /** Looks for contradictions in tree and accounts; empty when all is well. */
   verify(): string[] {
-    return verifyTree(this.#tree, this.#domains);
+    return this.oxenstored?.verify() ?? verifyTree(this.#tree, this.#domains);
+  }
+
+  /** A write costs only while a transaction is open; the own one is no longer, when it commits. */
+  #countWrite({ domain, privileged }: StoreConnection): void {
+    if (!privileged && this.#openTransactionCount > 0) this.writeRateLimit?.debit(domain);
   }
 
   #forget(connection: StoreConnection, transaction: Transaction): void {
     connection.transactions.delete(transaction.id);
     connection.domain.transactionCount -= 1;
+    this.#openTransactionCount -= 1;
     transaction.end();
   }
 
+  #oxEngine(options: StoreOptions): OxEngine {
+    const { profile, quotas } = this;
+    return new OxEngine({
+      quotas,
+      gate: this.#gate,
+      domains: this.#domains,
+      observer: this.#observer,
+      forceConflict: options.forceConflict ?? (() => false),
+      clock: options.clock ?? SYSTEM_CLOCK,
+      initialNodes: profile.initialNodes.map((path) => [path, profile.initialValues[path] ?? '']),
+    });
+  }
+
+  readonly #onChange = (path: string, writer: StoreConnection | undefined = this.#actor): void =>
+    this.#observer.changed(path, writer);
+
+  /** Who wrote what matters only for as long as a transaction may fail over it. */
+  #settle(): void {
+    if (this.#openTransactionCount > 0 || this.#changing.onChange === undefined) return;
+    this.#changing.onChange = undefined;
+    this.#observer.settled();
+  }
+
+  /** The nodes that are there from the start; their generations count from 1. */
   #plant(): void {
-    const permissions = [{ domid: 0, mask: XS_PERM_NONE }] as const;
-    const empty = (): TreeNode => treeNode(this.profile, '', permissions, ChildList.EMPTY, 0);
-    this.#tree.set('/', empty());
-    for (const path of this.profile.initialNodes) {
-      if (!isNodePath(path, this.quotas.pathSize)) throw new Error(`Profile names no path: ${path}`);
-      this.#tree.set(path, empty());
+    for (const [path, permissions] of initialNodes(this.profile)) {
+      this.#clock.generation += 1;
+      this.#tree.set(path, treeNode(this.profile, '', permissions, ChildList.EMPTY, this.#clock.generation));
+      if (path === '/' || path.startsWith('@')) continue;
       const parent = this.#tree.get(parentPath(path))!;
       const children = parent.children.with(baseName(path));
-      this.#tree.set(parentPath(path), treeNode(this.profile, '', permissions, children, 0));
+      this.#tree.set(
+        parentPath(path),
+        treeNode(this.profile, '', parent.permissions, children, parent.generation),
+      );
     }
   }
 }

@@ -31,12 +31,17 @@ export class Transaction {
   readonly #accessed = new Map<string, AccessedNode>();
   readonly #nodeCountDelta = new Map<number, number>();
   readonly #payer: DomainRecord;
+  readonly #prefixSize: number;
   #memorySize = 0;
 
-  /** `payer` is charged for what the transaction writes until it ends. */
-  constructor(id: number, payer: DomainRecord) {
+  /**
+   * `payer` is charged for what the transaction reads and writes until it ends. `generation` is the store's when it
+   * started; its digits stand in front of the path in the daemon's own copy, and are paid for.
+   */
+  constructor(id: number, payer: DomainRecord, generation: number = 0) {
     this.id = id;
     this.#payer = payer;
+    this.#prefixSize = `${generation}/`.length;
   }
 
   get accessedCount(): number {
@@ -55,6 +60,7 @@ export class Transaction {
   /** First access: remembers the committed version. */
   capture(path: string, node: TreeNode | undefined): AccessedNode {
     node?.children.pin();
+    this.#charge(this.#cost(path, node));
     const accessed: AccessedNode = { path, original: node, node, modified: false, event: 'none' };
     this.#accessed.set(path, accessed);
     return accessed;
@@ -63,9 +69,15 @@ export class Transaction {
   /** The transaction's version of a captured node. */
   put(path: string, node: TreeNode | undefined): void {
     const accessed = this.#captured(path);
-    this.#charge((node?.size ?? 0) - (accessed.modified ? (accessed.node?.size ?? 0) : 0));
+    this.#charge(this.#cost(path, node) - this.#cost(path, accessed.node));
     accessed.node = node;
     accessed.modified = true;
+  }
+
+  /** What the payer would come to if this version of `path` had `size` bytes. */
+  memoryWith(path: string, size: number): number {
+    const cost = this.#prefixSize + path.length + size;
+    return this.#payer.memorySize - this.#cost(path, this.#accessed.get(path)?.node) + cost;
   }
 
   /** Asks for an event at commit. A subtree event replaces an exact one, never the reverse. */
@@ -94,6 +106,10 @@ export class Transaction {
   /** Gives back what was charged. */
   end(): void {
     this.#charge(-this.#memorySize);
+  }
+
+  #cost(path: string, node: TreeNode | undefined): number {
+    return node === undefined ? 0 : this.#prefixSize + path.length + node.size;
   }
 
   #charge(size: number): void {

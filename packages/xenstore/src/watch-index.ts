@@ -4,6 +4,8 @@ export interface WatchRecord<Owner> {
   readonly path: string;
   readonly token: string;
   readonly hiddenSize: number;
+  /** Levels below `path` that it still hears of; absent or negative: all. */
+  readonly depth?: number;
   /** Registration order, over all owners. */
   readonly sequence: number;
 }

@@ -2,7 +2,8 @@ import { XENSTORE_REL_PATH_MAX, XS_INTRODUCE_DOMAIN, XS_RELEASE_DOMAIN } from '@
 import type { DomainTable } from './domain-table.ts';
 import type { XenstoreErrorCode } from './errors.ts';
 import type { LiveTree } from './live-tree.ts';
-import { canonicalPath, isNodePath, parentPath } from './path.ts';
+import { isAcceptablePath } from './path-check.ts';
+import { canonicalPath, levelsBelow, parentPath } from './path.ts';
 import {
   type NodePermissions,
   XS_PERM_NONE,
@@ -12,8 +13,11 @@ import {
   permittedMask,
   withoutDomain,
 } from './permissions.ts';
-import type { XenstoreProfile, XenstoreQuotas } from './profile.ts';
+import type { XenstoreProfile } from './profile.ts';
+import type { QuotaGate } from './quota-gate.ts';
+import { exceedsMemory, exceedsQuota } from './quota-rules.ts';
 import { type StoreConnection, type StoreWatch, watchKey } from './store-connection.ts';
+import type { StoreObserver } from './store-observer.ts';
 import type { TreeNode } from './tree-node.ts';
 import { WatchIndex } from './watch-index.ts';
 
@@ -27,14 +31,22 @@ export class WatchTable {
   readonly #tree: LiveTree;
   readonly #domains: DomainTable;
   readonly #profile: XenstoreProfile;
-  readonly #quotas: XenstoreQuotas;
+  readonly #gate: QuotaGate;
+  readonly #observer: StoreObserver;
   #sequence = 0;
 
-  constructor(tree: LiveTree, domains: DomainTable, profile: XenstoreProfile, quotas: XenstoreQuotas) {
+  constructor(
+    tree: LiveTree,
+    domains: DomainTable,
+    profile: XenstoreProfile,
+    gate: QuotaGate,
+    observer: StoreObserver,
+  ) {
     this.#tree = tree;
     this.#domains = domains;
     this.#profile = profile;
-    this.#quotas = quotas;
+    this.#gate = gate;
+    this.#observer = observer;
   }
 
   get count(): number {
@@ -42,24 +54,31 @@ export class WatchTable {
   }
 
   /** Registers. The caller owes the connection the event `firstEventPath(watch)`, after its reply. */
-  add(connection: StoreConnection, path: string, token: string): StoreWatch | XenstoreErrorCode {
+  add(
+    connection: StoreConnection,
+    path: string,
+    token: string,
+    depth: number = -1,
+  ): StoreWatch | XenstoreErrorCode {
     const { domain } = connection;
     const isRelative = !path.startsWith('/') && !path.startsWith('@');
     const canonical = canonicalPath(domain.home, path);
-    const isValid = canonical.startsWith('@')
-      ? canonical.length <= XENSTORE_REL_PATH_MAX
-      : isNodePath(canonical, this.#quotas.pathSize);
-    if (!isValid) return 'EINVAL';
+    if (!this.#isWatchable(connection, canonical)) return 'EINVAL';
     const key = watchKey(canonical, token);
     if (connection.watches.has(key)) return 'EEXIST';
     const size = canonical.length + token.length;
-    if (!connection.privileged) {
-      if (domain.watchCount > this.#quotas.watches) return this.#profile.watchQuotaError;
-      if (domain.memorySize + size >= this.#quotas.memorySize) return 'ENOMEM';
-    }
+    const { domid, privileged } = connection;
+    const { quotas, watchCount } = domain;
+    const tooMany = !privileged && exceedsQuota(this.#profile, quotas, 'watches', watchCount + 1);
+    if (this.#gate.refuses('watches', domid, canonical, tooMany, watchCount, quotas.watches))
+      return this.#profile.watchQuotaError;
+    const needed = domain.memorySize + size;
+    const tooLarge = !privileged && exceedsMemory(quotas, needed);
+    if (this.#gate.refuses('memory', domid, canonical, tooLarge, needed, quotas.memorySize)) return 'ENOMEM';
     this.#sequence += 1;
     const hiddenSize = isRelative ? domain.home.length + 1 : 0;
-    const watch = { owner: connection, path: canonical, token, hiddenSize, sequence: this.#sequence };
+    const sequence = this.#sequence;
+    const watch = { owner: connection, path: canonical, token, hiddenSize, depth, sequence };
     connection.watches.set(key, watch);
     domain.watchCount += 1;
     domain.memorySize += size;
@@ -68,10 +87,19 @@ export class WatchTable {
   }
 
   remove(connection: StoreConnection, path: string, token: string): XenstoreErrorCode | undefined {
-    const watch = connection.watches.get(watchKey(canonicalPath(connection.domain.home, path), token));
+    const canonical = canonicalPath(connection.domain.home, path);
+    if (this.#profile.specialNames === 'nodes' && !this.#isWatchable(connection, canonical)) return 'EINVAL';
+    const watch = connection.watches.get(watchKey(canonical, token));
     if (watch === undefined) return 'ENOENT';
     this.#drop(watch);
     return undefined;
+  }
+
+  /** Special names are checked as paths are only where they are names of nodes. */
+  #isWatchable(connection: StoreConnection, path: string): boolean {
+    if (path.startsWith('@') && this.#profile.specialNames === 'permissions')
+      return path.length <= XENSTORE_REL_PATH_MAX;
+    return isAcceptablePath(this.#profile, this.#gate, connection, path);
   }
 
   removeAll(connection: StoreConnection): void {
@@ -89,25 +117,69 @@ export class WatchTable {
     old: TreeNode | undefined,
     cause: unknown,
   ): void {
+    const watches = this.#index.match(path, exact);
+    const reached = exact ? watches : watches.filter((watch) => reaches(watch, path));
+    this.#deliver(reached, path, node, old, cause);
+  }
+
+  #deliver(
+    watches: StoreWatch[],
+    path: string,
+    node: TreeNode | undefined,
+    old: TreeNode | undefined,
+    cause: unknown,
+  ): void {
     let lastOwner: StoreConnection | undefined;
     let isPermitted = false;
-    for (const watch of this.#matchInOrder(path, exact)) {
+    let eventCount = 0;
+    for (const watch of inOrder(watches)) {
       if (watch.owner !== lastOwner) {
         lastOwner = watch.owner;
         isPermitted = this.#mayHear(watch.owner, path, node, old);
       }
-      if (isPermitted) watch.owner.onEvent(path.slice(watch.hiddenSize), watch.token, cause);
+      if (!isPermitted) continue;
+      eventCount += 1;
+      watch.owner.onEvent(path.slice(watch.hiddenSize), watch.token, cause);
+    }
+    if (eventCount > 0) this.#observer.fanOut(path, eventCount);
+  }
+
+  /**
+   * `@introduceDomain` and `@releaseDomain`, because of `domid`. Where these are nodes, watches without depth hear the
+   * plain name, those on `<name>/<domid>` and those with a depth hear that; a domain's shutdown tells these first.
+   */
+  fireSpecial(
+    name: string,
+    domid: number,
+    order: readonly ('plain' | 'domain')[] = ['plain', 'domain'],
+  ): void {
+    if (this.#profile.specialNames === 'permissions') return this.#fireByPermissions(name);
+    const node = this.#tree.get(name);
+    if (node === undefined) return;
+    for (const kind of order) {
+      const own = this.#index.match(name, true);
+      if (kind === 'plain') {
+        this.#deliver(
+          own.filter(({ depth = -1 }) => depth < 0),
+          name,
+          node,
+          undefined,
+          undefined,
+        );
+      } else {
+        const path = `${name}/${domid}`;
+        const deep = own.filter(({ depth = -1 }) => depth > 0);
+        this.#deliver([...this.#index.match(path, true), ...deep], path, node, undefined, undefined);
+      }
     }
   }
 
-  /** `@introduceDomain` and `@releaseDomain`. */
-  fireSpecial(name: string): void {
+  #fireByPermissions(name: string): void {
     const permissions = this.#special.get(name);
     if (permissions === undefined) return;
-    for (const watch of this.#matchInOrder(name, true)) {
-      if ((this.#specialMask(watch.owner, permissions) & XS_PERM_READ) !== 0) {
+    for (const watch of inOrder(this.#index.match(name, true))) {
+      if ((this.#specialMask(watch.owner, permissions) & XS_PERM_READ) !== 0)
         watch.owner.onEvent(name, watch.token, undefined);
-      }
     }
   }
 
@@ -117,11 +189,16 @@ export class WatchTable {
     permissions: NodePermissions,
   ): XenstoreErrorCode | undefined {
     const old = this.#special.get(name);
-    if (old === undefined) return 'EINVAL';
+    if (old === undefined) return this.#profile.badString.reading; // whatever errno holds: the call does not set it
     const needed = XS_PERM_WRITE | XS_PERM_OWNER;
     if ((this.#specialMask(connection, old) & needed) !== needed) return 'EACCES';
     this.#special.set(name, permissions);
     return undefined;
+  }
+
+  /** Of a special name that is no node. */
+  specialPermissions(name: string): NodePermissions | undefined {
+    return this.#profile.specialNames === 'permissions' ? this.#special.get(name) : undefined;
   }
 
   forgetDomain(domid: number): void {
@@ -135,13 +212,6 @@ export class WatchTable {
     owner.domain.watchCount -= 1;
     owner.domain.memorySize -= path.length + token.length;
     this.#index.delete(watch);
-  }
-
-  /** By connection in the order of opening, within one in the order of registration. */
-  #matchInOrder(path: string, exact: boolean): StoreWatch[] {
-    const watches = this.#index.match(path, exact);
-    if (watches.length < 2) return watches;
-    return watches.sort((a, b) => a.owner.sequence - b.owner.sequence || a.sequence - b.sequence);
   }
 
   #mayHear(
@@ -166,6 +236,17 @@ export class WatchTable {
   #specialMask(connection: StoreConnection, permissions: NodePermissions): number {
     return permittedMask(permissions, connection, (domid) => this.#domains.find(domid) !== undefined);
   }
+}
+
+/** Sorts, in place: by connection in the order of opening, within one in the order of registration. */
+function inOrder(watches: StoreWatch[]): StoreWatch[] {
+  if (watches.length < 2) return watches;
+  return watches.sort((a, b) => a.owner.sequence - b.owner.sequence || a.sequence - b.sequence);
+}
+
+/** Whether a change of `path`, on the watched path or below, is within the watch's depth (C HEAD, `is_child`). */
+function reaches({ path: watched, depth = -1 }: StoreWatch, path: string): boolean {
+  return depth < 0 || levelsBelow(path, watched) <= depth;
 }
 
 /** The event that every new watch gets at once: the path as it was registered. */

@@ -1,5 +1,5 @@
 import { XENSTORE_PAYLOAD_MAX, XSD_SOCKMSG } from '@virtlab/abi/xs-wire';
-import { type ByteString, byteString, putByteString } from './byte-string.ts';
+import { type ByteString, knownString, putByteString } from './byte-string.ts';
 
 /** One message (xenstore.txt, "Communication with xenstored"). Numbers are u32. */
 export interface XenstorePacket {
@@ -21,6 +21,14 @@ const HEADER_SIZE: number = XSD_SOCKMSG.size;
 const { type: TYPE, req_id: REQ_ID, tx_id: TX_ID, len: LEN } = XSD_SOCKMSG.offset;
 const IDLE_CAPACITY = 1024;
 
+/** How a daemon deals with what has too much payload, or none. */
+export interface FramingStyle {
+  /** A payload over the limit is cut there, and the rest taken for the next packet, instead of an error. */
+  readonly truncatesPayloads?: boolean;
+  /** A packet without payload is seen only when more bytes are there behind it. */
+  readonly emptyPayloadsWait?: boolean;
+}
+
 /**
  * Takes a byte stream apart, however it is fragmented. Without input or output of its own: `push` what arrived,
  * then call `next` until it needs more. Holds what was pushed and not yet returned, so whoever feeds it bounds its
@@ -28,14 +36,16 @@ const IDLE_CAPACITY = 1024;
  */
 export class XenstorePacketParser {
   readonly #payloadSizeMax: number;
+  readonly #style: FramingStyle;
   #bytes = new Uint8Array(IDLE_CAPACITY);
   #view = new DataView(this.#bytes.buffer);
   #start = 0;
   #end = 0;
   #failure: ParseResult | undefined;
 
-  constructor(payloadSizeMax: number = XENSTORE_PAYLOAD_MAX) {
+  constructor(payloadSizeMax: number = XENSTORE_PAYLOAD_MAX, style: FramingStyle = {}) {
     this.#payloadSizeMax = payloadSizeMax;
+    this.#style = style;
   }
 
   /** Bytes pushed and not yet returned as packets. */
@@ -66,7 +76,10 @@ export class XenstorePacketParser {
     const buffered = this.bufferedSize;
     if (buffered < HEADER_SIZE) return { status: 'need', byteCount: HEADER_SIZE - buffered };
     const at = this.#start;
-    const payloadSize = this.#view.getUint32(at + LEN, true);
+    let payloadSize = this.#view.getUint32(at + LEN, true);
+    if (payloadSize > this.#payloadSizeMax && this.#style.truncatesPayloads === true) {
+      payloadSize = this.#payloadSizeMax;
+    }
     if (payloadSize > this.#payloadSizeMax) {
       this.#failure = {
         status: 'error',
@@ -76,6 +89,9 @@ export class XenstorePacketParser {
     }
     const size = HEADER_SIZE + payloadSize;
     if (buffered < size) return { status: 'need', byteCount: size - buffered };
+    if (payloadSize === 0 && buffered === size && this.#style.emptyPayloadsWait === true) {
+      return { status: 'need', byteCount: 1 };
+    }
     this.#start += size;
     return {
       status: 'packet',
@@ -89,24 +105,32 @@ export class XenstorePacketParser {
   }
 }
 
-/** A message as bytes, fresh and owned by the caller. Throws `RangeError` when the payload is over the limit. */
+/** A message as bytes, fresh and owned by the caller. Throws `RangeError` when the payload is over `payloadSizeMax`. */
 export function encodePacket(
   type: number,
   reqId: number,
   txId: number,
   payload: ByteString | Uint8Array,
+  payloadSizeMax: number = XENSTORE_PAYLOAD_MAX,
 ): Uint8Array<ArrayBuffer> {
-  if (payload.length > XENSTORE_PAYLOAD_MAX)
+  if (payload.length > payloadSizeMax)
     throw new RangeError(`Payload of ${payload.length} bytes is too large`);
   const bytes = new Uint8Array(HEADER_SIZE + payload.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(TYPE, type, true);
-  view.setUint32(REQ_ID, reqId, true);
-  view.setUint32(TX_ID, txId, true);
-  view.setUint32(LEN, payload.length, true);
+  putU32(bytes, TYPE, type);
+  putU32(bytes, REQ_ID, reqId);
+  putU32(bytes, TX_ID, txId);
+  putU32(bytes, LEN, payload.length);
   if (typeof payload === 'string') putByteString(bytes, HEADER_SIZE, payload);
   else bytes.set(payload, HEADER_SIZE);
   return bytes;
+}
+
+/** Not through a `DataView`: asking for the buffer of a small array moves it off the heap, which costs most of a reply. */
+function putU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
 }
 
 /** The complete strings of a payload; bytes after the last NUL are not among them. */
@@ -115,7 +139,7 @@ export function nulStrings(payload: Uint8Array): ByteString[] {
   for (let start = 0; start < payload.length;) {
     const nul = payload.indexOf(0, start);
     if (nul < 0) break;
-    strings.push(byteString(payload, start, nul));
+    strings.push(knownString(payload, start, nul));
     start = nul + 1;
   }
   return strings;
@@ -124,7 +148,7 @@ export function nulStrings(payload: Uint8Array): ByteString[] {
 /** The payload's only string, if it is exactly one with its NUL. */
 export function singleString(payload: Uint8Array): ByteString | undefined {
   const { length } = payload;
-  return length > 0 && payload.indexOf(0) === length - 1 ? byteString(payload, 0, length - 1) : undefined;
+  return length > 0 && payload.indexOf(0) === length - 1 ? knownString(payload, 0, length - 1) : undefined;
 }
 
 /** Each string followed by NUL. */

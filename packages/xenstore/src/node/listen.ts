@@ -31,7 +31,7 @@ export async function listenXenstore(options: ListenXenstoreOptions): Promise<Xe
   statSync(dirname(path)); // listen() would say EACCES for a missing directory
   await removeStaleSocket(path);
   const listener = createServer((socket) => {
-    options.server.accept(new SocketStream(socket), { domid: 0, privileged: true });
+    options.server.accept(new SocketStream(socket), { domid: 0, privileged: true }, 'socket');
   });
   await listenPrivately(listener, path);
   return {
