@@ -1,4 +1,6 @@
 import { DemoError, type DemoOptions, runDemo } from '@virtlab/demo';
+import { type Command, Option } from 'commander';
+import { newCommand } from './command-table.ts';
 import {
   EXIT_ENVIRONMENT,
   EXIT_FAILED,
@@ -6,6 +8,7 @@ import {
   EXIT_TERMINATED,
   EXIT_USAGE,
 } from './exit-codes.ts';
+import { positiveNumber, wholeNumber } from './option-values.ts';
 
 interface DemoFlags {
   readonly transport: 'pci' | 'xenbus' | 'all';
@@ -18,8 +21,31 @@ interface DemoFlags {
   readonly json: boolean;
 }
 
+export function demoCommand(): Command {
+  return newCommand('demo', EXIT_USAGE)
+    .addOption(
+      new Option('--transport <name>', 'which transport').choices(['pci', 'xenbus', 'all']).default('all'),
+    )
+    .option(
+      '--disk <image>',
+      "an existing raw image, read as it is and never written (default: an image of the demo's own)",
+    )
+    .addOption(
+      new Option('--keep-image <path>', "make the demo's own image here and leave it").conflicts('disk'),
+    )
+    .option('--domains <count>', 'how many guests', wholeNumber, 2)
+    .option('--pcap <file>', 'write the frames of the switch to this file')
+    .option(
+      '--tap <interface>',
+      'plug this TAP interface of this machine into the switch (made if it is not there)',
+    )
+    .option('--seconds <seconds>', 'length of each measurement', positiveNumber, 1)
+    .option('--json', 'print one JSON document instead of the report', false)
+    .action(runDemoCommand);
+}
+
 /** Runs the demo; on SIGINT or SIGTERM shuts the lab down in order, and on a second one at once. */
-export async function runDemoCommand(flags: DemoFlags): Promise<void> {
+async function runDemoCommand(flags: DemoFlags): Promise<void> {
   const controller = new AbortController();
   const interrupt = (signal: NodeJS.Signals): void => {
     if (controller.signal.aborted) process.exit(exitCodeOf(signal)); // domains see their hypervisor go and end themselves

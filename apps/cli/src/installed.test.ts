@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -59,6 +60,22 @@ describe.skipIf(!IS_ASKED_FOR)('virtlab as an installed package', { timeout: 180
     const args = ['demo', '--seconds', '0.05', '--domains', '1', '--json'];
     const result = JSON.parse(run(folder, 'npx', '--no-install', 'virtlab', ...args)) as DemoResult;
     expect(result.transports).toHaveLength(2);
+  });
+
+  it('virtlab xenstored and virtlab xs work from the built files', async () => {
+    const program = join(folder, 'node_modules/.bin/virtlab');
+    const socketPath = join(folder, 'socket');
+    const daemon = spawn(program, ['xenstored', '--json', '--socket', socketPath], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [line] = (await once(daemon.stdout, 'data')) as [Buffer];
+    expect(JSON.parse(line.toString())).toEqual({ socketPath, profile: 'c-4.17', pid: daemon.pid });
+    const xs = (...args: string[]): string => run(folder, program, 'xs', ...args, '--socket', socketPath);
+    xs('write', '/a/b', 'x\\ty');
+    expect(xs('ls', '/a')).toBe('b = "x\\ty"\n');
+    expect(xs('top', '--interval', '0.05', '--count', '1')).toContain('xenstored c-4.17');
+    daemon.kill('SIGTERM');
+    expect(await once(daemon, 'close')).toEqual([143, null]);
   });
 });
 

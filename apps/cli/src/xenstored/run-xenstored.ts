@@ -1,0 +1,104 @@
+import { type Xenstored, type XenstoredOptions, startXenstored } from '@virtlab/xenstore/node';
+import {
+  EXIT_ENVIRONMENT,
+  EXIT_FAILED,
+  EXIT_INTERRUPTED,
+  EXIT_TERMINATED,
+  EXIT_USAGE,
+} from '../exit-codes.ts';
+import { StartError } from './start-error.ts';
+import { type XenstoredFlags, startOptions } from './start-options.ts';
+
+/** Runs a daemon until SIGINT or SIGTERM, then ends it in order and the process with the signal's exit code. */
+export async function runXenstored(flags: XenstoredFlags): Promise<void> {
+  const ended = new EndSignals();
+  let daemon: Xenstored;
+  try {
+    daemon = await start(startOptions(flags, (line) => void process.stderr.write(`${line}\n`)));
+  } catch (error) {
+    ended.release();
+    if (!(error instanceof StartError)) throw error;
+    process.stderr.write(`virtlab: ${error.message}\n`);
+    process.exitCode = error.kind === 'usage' ? EXIT_USAGE : EXIT_ENVIRONMENT;
+    return;
+  }
+  process.on('SIGHUP', () => void reopenLogs(daemon));
+  process.stdout.write(readyLine(daemon, flags));
+  process.exit(await end(daemon, await ended.first));
+}
+
+/** Rejects with `StartError` for what the user can do something about. */
+async function start(options: XenstoredOptions): Promise<Xenstored> {
+  try {
+    return await startXenstored(options);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    if (error.name === 'DumpError') {
+      throw new StartError('usage', `--restore ${options.restore}: ${error.message}`);
+    }
+    if ('code' in error) throw new StartError('environment', error.message);
+    throw error;
+  }
+}
+
+/** The first SIGINT or SIGTERM; a second one ends the process at once. */
+class EndSignals {
+  readonly first: Promise<NodeJS.Signals>;
+  readonly #resolve: (signal: NodeJS.Signals) => void;
+  #hasCome = false;
+  readonly #take = (signal: NodeJS.Signals): void => {
+    if (this.#hasCome) process.exit(exitCodeOf(signal));
+    this.#hasCome = true;
+    this.#resolve(signal);
+  };
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
+    this.first = promise;
+    this.#resolve = resolve;
+    process.on('SIGINT', this.#take);
+    process.on('SIGTERM', this.#take);
+  }
+
+  release(): void {
+    process.off('SIGINT', this.#take);
+    process.off('SIGTERM', this.#take);
+  }
+}
+
+/** Ends the daemon; resolves with the exit code. */
+async function end(daemon: Xenstored, signal: NodeJS.Signals): Promise<number> {
+  process.stderr.write('virtlab: shutting down\n');
+  try {
+    await daemon.close();
+  } catch (error) {
+    process.stderr.write(`virtlab: ${messageOf(error)}\n`);
+    return EXIT_FAILED;
+  }
+  return exitCodeOf(signal);
+}
+
+async function reopenLogs(daemon: Xenstored): Promise<void> {
+  try {
+    await daemon.reopenLogs();
+  } catch (error) {
+    process.stderr.write(`virtlab: the access log: ${messageOf(error)}\n`);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function exitCodeOf(signal: NodeJS.Signals): number {
+  return signal === 'SIGINT' ? EXIT_INTERRUPTED : EXIT_TERMINATED;
+}
+
+function readyLine({ socketPath }: Xenstored, { profile, json }: XenstoredFlags): string {
+  if (json) return `${JSON.stringify({ socketPath, profile, pid: process.pid })}\n`;
+  return `xenstored (${profile}) listens at ${socketPath}; export XENSTORED_PATH=${shellWord(socketPath)}\n`;
+}
+
+function shellWord(text: string): string {
+  return /^[-\w./@:+,]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
