@@ -1,0 +1,16 @@
+import { describe } from 'vitest';
+import { linuxFfi } from '@virtlab/linux';
+import { qemuUnavailable } from '../qemu-process.ts';
+
+/**
+ * A suite that needs QEMU. Without it the suite is skipped, and its title names the package; with VIRTLAB_REQUIRE_PEERS=1 it
+ * fails.
+ */
+export function describeWithQemu(name: string, suite: () => void): void {
+  const ffi = linuxFfi();
+  const reason = ffi.available ? qemuUnavailable() : ffi.reason;
+  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+  describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
+    suite();
+  });
+}
