@@ -15,7 +15,14 @@ function contender(name: string, isPeer: boolean, ns: number, runs: string[]): C
   };
 }
 
-const PLAN: BenchPlan = { roundCount: 4, runMs: 1, folder: '', onProgress: () => {}, onMissing: () => {} };
+const PLAN: BenchPlan = {
+  roundCount: 4,
+  runMs: 1,
+  folder: '',
+  onProgress: () => {},
+  onMissing: () => {},
+  onCurve: () => {},
+};
 
 describe('compare', () => {
   it('contenders take turns, and each round begins with the next', async () => {

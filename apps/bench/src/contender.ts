@@ -1,3 +1,5 @@
+import type { CurveReport } from './report/report.ts';
+
 /** What one run of a contender did. Counts are of the whole run, both sides together. */
 export interface RunResult {
   readonly operationCount: number;
@@ -56,6 +58,8 @@ export interface BenchPlan {
   readonly onProgress: (line: string) => void;
   /** A peer that this machine does not have: which, and what would bring it. */
   readonly onMissing: (peer: string) => void;
+  /** A table that goes with the group's comparisons. */
+  readonly onCurve: (curve: CurveReport) => void;
 }
 
 /** Nanoseconds that `work` took. */

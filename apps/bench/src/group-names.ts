@@ -8,6 +8,7 @@ export const GROUP_NAMES = [
   'grants',
   'trap',
   'control',
+  'xenstore',
   'blk',
   'blk-features',
   'net',

@@ -9,15 +9,19 @@ import type { GroupName } from './group-names.ts';
 import { NET_FEATURES_TEXT, runNetFeatures } from './net/net-features-group.ts';
 import { NET_TEXT, runNet } from './net/net-group.ts';
 import { NOTIFY_TEXT, runNotify } from './notify/notify-group.ts';
-import type { ComparisonReport, GroupReport, GroupText } from './report/report.ts';
+import type { ComparisonReport, CurveReport, GroupReport, GroupText } from './report/report.ts';
 import { RING_PACKED_TEXT, RING_TEXT, runRing, runRingPacked } from './ring/ring-group.ts';
 import { RING_PROCESSES_TEXT, runRingProcesses } from './ring-processes/ring-processes-group.ts';
 import { TRAP_TEXT, runTrap } from './trap/trap-group.ts';
+import { loadClientMissing } from './xenstore/load-client.ts';
+import { XENSTORE_TEXT, runXenstore } from './xenstore/xenstore-group.ts';
 
 interface Group {
   readonly text: GroupText;
   /** Memory that two processes share takes the native FFI. */
   readonly needsFfi: boolean;
+  /** What else this machine lacks, if anything. */
+  readonly missing?: () => string | undefined;
   readonly run: (plan: BenchPlan) => Promise<ComparisonReport[]>;
 }
 
@@ -30,20 +34,36 @@ const GROUPS: Readonly<Record<GroupName, Group>> = {
   grants: { text: GRANTS_TEXT, needsFfi: false, run: runGrants },
   trap: { text: TRAP_TEXT, needsFfi: true, run: runTrap },
   control: { text: CONTROL_TEXT, needsFfi: true, run: runControl },
+  xenstore: { text: XENSTORE_TEXT, needsFfi: false, missing: loadClientMissing, run: runXenstore },
   blk: { text: BLK_TEXT, needsFfi: true, run: runBlk },
   'blk-features': { text: BLK_FEATURES_TEXT, needsFfi: true, run: runBlkFeatures },
   net: { text: NET_TEXT, needsFfi: true, run: runNet },
   'net-features': { text: NET_FEATURES_TEXT, needsFfi: true, run: runNetFeatures },
 };
 
-/** Runs a group in this process. A group that this machine cannot run is reported as skipped. */
-export async function runGroup(name: GroupName, plan: Omit<BenchPlan, 'onMissing'>): Promise<GroupReport> {
-  const { text, needsFfi, run } = GROUPS[name];
+/** Why this machine cannot run the group; undefined if it can. */
+export function unavailable(name: GroupName): string | undefined {
+  const { needsFfi, missing } = GROUPS[name];
   const ffi = linuxFfi();
-  if (needsFfi && !ffi.available) return { name, ...text, comparisons: [], skipped: ffi.reason, missing: [] };
+  return needsFfi && !ffi.available ? ffi.reason : missing?.();
+}
+
+/** Runs a group in this process. A group that this machine cannot run is reported as skipped. */
+export async function runGroup(
+  name: GroupName,
+  plan: Omit<BenchPlan, 'onMissing' | 'onCurve'>,
+): Promise<GroupReport> {
+  const { text, run } = GROUPS[name];
+  const skipped = unavailable(name);
+  if (skipped !== undefined) return { name, ...text, comparisons: [], curves: [], skipped, missing: [] };
   const missing = new Set<string>();
-  const comparisons = await run({ ...plan, onMissing: (peer) => void missing.add(peer) });
-  return { name, ...text, comparisons, skipped: undefined, missing: [...missing] };
+  const curves: CurveReport[] = [];
+  const comparisons = await run({
+    ...plan,
+    onMissing: (peer) => void missing.add(peer),
+    onCurve: (curve) => void curves.push(curve),
+  });
+  return { name, ...text, comparisons, curves, skipped, missing: [...missing] };
 }
 
 export function groupTitle(name: GroupName): string {

@@ -254,7 +254,7 @@ export class NodeOperations implements NodeEngine {
   }
 
   #removeBelow(context: NodeContext | undefined, path: string, top: string): boolean {
-    const { tree } = this.#parts;
+    const { tree, profile, domains } = this.#parts;
     const transaction = context?.transaction;
     const node = this.#access.read(context, path);
     if (typeof node === 'string') return false;
@@ -265,8 +265,11 @@ export class NodeOperations implements NodeEngine {
     if (transaction === undefined) {
       tree.delete(path);
     } else {
+      const owner = node.permissions[0].domid;
       transaction.put(path, undefined);
-      transaction.countNode(node.permissions[0].domid, -1);
+      // Its owner died since: there is no account to take it from (`domain_nbentry_dec`).
+      if (profile.nodeAccounting === 'at-reply' && domains.find(owner) === undefined) return false;
+      transaction.countNode(owner, -1);
     }
     this.#access.fire(context, path, path !== top, node);
     // The daemon writes the parent anew after every child, though it is next to go (`rm_from_parent`).

@@ -185,7 +185,8 @@ export class OxStore {
 function withoutDomain(node: SnapshotNode, domid: number, isRoot: boolean = false): SnapshotNode | undefined {
   const [owner, ...others] = node.permissions;
   const isOwn = owner.domid === domid;
-  if (isOwn && !isRoot) return undefined;
+  // The original marks what is to go by that owner, and so takes along what a client gave to it.
+  if ((isOwn || owner.domid === NOBODY) && !isRoot) return undefined;
   let { children, count } = node;
   for (const [name, child] of node.children.entries()) {
     const kept = withoutDomain(child, domid);

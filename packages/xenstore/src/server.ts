@@ -1,19 +1,16 @@
-import { type DomId, type EvtchnPort, domId, evtchnPort } from '@virtlab/abi/brands';
+import type { DomId } from '@virtlab/abi/brands';
 import { XS_UNWATCH, XS_WATCH } from '@virtlab/abi/xs-wire';
-import { XENSTORE_SERVER_FEATURE_ERROR } from '@virtlab/abi/xs-wire';
 import type { ByteStream } from './contract.ts';
 import { DaemonCounters } from './daemon-counters.ts';
 import { daemonReport } from './daemon-report.ts';
 import type { DaemonStatistics } from './daemon-statistics.ts';
-import { isUnprivilegedDomain } from './domain-table.ts';
-import type { XenstoreErrorCode } from './errors.ts';
+import { DomainRings, type XenstoreDomainHost } from './domain-rings.ts';
 import { FaultInjector } from './fault-injector.ts';
 import type { RequestTicket } from './output-queue.ts';
 import { handleOxRequest } from './ox-dispatch.ts';
 import { newControlState } from './control-requests.ts';
 import type { ControlSinks, ControlState, DomainAdministration, Outcome, Request } from './request.ts';
 import { REQUESTS } from './request-table.ts';
-import { type RingPage, type ServedRing, type XenstoreRingPort, pagePort, serveRing } from './ring.ts';
 import {
   type ConnectionKind,
   type ConnectionLimits,
@@ -26,30 +23,8 @@ import type { XenstorePacket } from './wire.ts';
 
 export type { ControlSinks } from './request.ts';
 export type { ConnectionKind, ConnectionLimits, ConnectionStatistics } from './server-connection.ts';
+export type { PagePort, XenstoreAttachment, XenstoreDomainHost } from './domain-rings.ts';
 export type { RingPage, XenstoreRingPort } from './ring.ts';
-
-/** What INTRODUCE found: the domain's ring, or why it has none, or that it needs none. */
-export type XenstoreAttachment = XenstoreRingPort | XenstoreErrorCode | undefined;
-
-/**
- * The port to bind to, once the page is mapped: that in the page where the daemon prefers it (xs_wire.h,
- * `evtchn_port`), otherwise the one of the request.
- */
-export type PagePort = (page: RingPage) => EvtchnPort;
-
-/** The daemon's door to the hypervisor. */
-export interface XenstoreDomainHost {
-  /**
-   * INTRODUCE: maps the ring page and binds to the domain's unbound `port`. An error code is passed on to the
-   * requester; undefined introduces the domain without a ring, when it connects by other means.
-   */
-  attach(
-    domid: DomId,
-    gfn: number,
-    port: EvtchnPort,
-    portOf: PagePort,
-  ): XenstoreAttachment | Promise<XenstoreAttachment>;
-}
 
 export interface XenstoreServerOptions {
   readonly store: XenstoreStore;
@@ -92,7 +67,7 @@ export class XenstoreServer {
   readonly #batchCount: number;
   readonly #schedule: (run: () => void) => void;
   readonly #connections = new Set<ServerConnection>();
-  readonly #rings = new Map<number, ServedRing>();
+  readonly #rings: DomainRings;
   /** In the order of their turns. */
   readonly #ready = new Set<ServerConnection>();
   /** Have input but must wait, until output or a quota is free. */
@@ -122,8 +97,11 @@ export class XenstoreServer {
     if (this.store.oxenstored !== undefined) this.store.oxenstored.onCredit = this.#onSettled;
     if (this.store.writeRateLimit !== undefined) this.store.writeRateLimit.onPaid = () => this.#retry();
     this.monitor.faults.onClear = () => this.#retry();
+    this.#rings = new DomainRings(this.store, options.domains, (stream, identity) => {
+      this.accept(stream, identity, 'ring');
+    });
     this.#administration = {
-      introduce: (domid, gfn, port) => this.#introduce(domid, gfn, port),
+      introduce: (domid, gfn, port) => this.#rings.introduce(domid, gfn, port),
       releaseDomain: (domid) => this.releaseDomain(domid as DomId),
     };
   }
@@ -159,7 +137,7 @@ export class XenstoreServer {
   releaseDomain(domid: DomId): void {
     if (this.store.detach(domid)) return;
     for (const kept of this.store.takeDetached(domid)) this.releaseDomain(kept as DomId);
-    this.#closeRing(domid);
+    this.#rings.close(domid);
     for (const connection of this.#connections) {
       if (connection.identity.domid === domid && !connection.identity.privileged)
         connection.close(undefined, 'its domain is gone');
@@ -200,7 +178,7 @@ export class XenstoreServer {
 
   /** Ends all connections. */
   close(): void {
-    for (const domid of this.#rings.keys()) this.#closeRing(domid);
+    this.#rings.closeAll();
     for (const connection of this.#connections) connection.close(undefined, 'the daemon ends');
     this.store.writeRateLimit?.close();
   }
@@ -337,60 +315,6 @@ export class XenstoreServer {
       reply: (payload) => connection.sendReply(packet, payload, ticket),
       sendEvent: (path, token) => connection.sendEvent(path, token, undefined),
     };
-  }
-
-  #introduce(domid: number, gfn: number, port: number): Outcome | Promise<Outcome> {
-    if (domid > 0xffff) return 'EINVAL';
-    if (this.store.domain(domid)?.isIgnored === true) return undefined;
-    const served = this.#rings.get(domid);
-    if (served !== undefined && this.store.profile.ringSurvivesIntroduce) {
-      return this.#rebind(served, domid, gfn, port);
-    }
-    this.#closeRing(domid); // introduced again: its port and watches go before it gets new ones
-    const isKnown = this.store.domain(domid)?.introduced === true;
-    const portOf = (page: RingPage): EvtchnPort =>
-      this.store.profile.usesPagePort && !isKnown ? pagePort(page, evtchnPort(port)) : evtchnPort(port);
-    const attached = this.#options.domains?.attach(domId(domid), gfn, evtchnPort(port), portOf);
-    const finish = (ring: XenstoreAttachment): Outcome => {
-      // A domain that is introduced anew stays so even if its port cannot be bound again (`introduce_domain`).
-      if (typeof ring === 'string') return isKnown ? undefined : ring;
-      this.store.introduce(domid);
-      if (ring !== undefined) this.#serve(ring, domid);
-      return undefined;
-    };
-    return attached instanceof Promise ? attached.then(finish) : finish(attached);
-  }
-
-  /** The event channel anew; the connection goes on as it is. */
-  #rebind(served: ServedRing, domid: number, gfn: number, port: number): Outcome | Promise<Outcome> {
-    served.unbind();
-    const attached = this.#options.domains?.attach(domId(domid), gfn, evtchnPort(port), () =>
-      evtchnPort(port),
-    );
-    const finish = (ring: XenstoreAttachment): Outcome => {
-      if (typeof ring === 'string') return ring;
-      if (ring !== undefined) served.rebind(ring);
-      return undefined;
-    };
-    return attached instanceof Promise ? attached.then(finish) : finish(attached);
-  }
-
-  #serve(ring: XenstoreRingPort, domid: number): void {
-    const identity = { domid, privileged: !isUnprivilegedDomain(domid) };
-    const features = this.store.domain(domid)?.features ?? 0;
-    const isOffered = (features & XENSTORE_SERVER_FEATURE_ERROR) !== 0;
-    const reportsErrors = this.store.profile.ringErrors === 'always' || isOffered;
-    const accept = (stream: ByteStream): void => void this.accept(stream, identity, 'ring');
-    this.#rings.set(
-      domid,
-      serveRing(ring, features, accept, reportsErrors, this.store.profile.ringSurvivesIntroduce),
-    );
-  }
-
-  #closeRing(domid: number): void {
-    const ring = this.#rings.get(domid);
-    this.#rings.delete(domid);
-    ring?.close();
   }
 
   #forget(connection: ServerConnection): void {

@@ -60,6 +60,7 @@ const REPORT: BenchReport = {
       method: ['How.'],
       findings: ['Why.'],
       comparisons: [COMPARISON],
+      curves: [{ title: 'How it grows', head: ['nodes', 'virtlab'], rows: [['1,000', '5.00 µs']] }],
       skipped: undefined,
       missing: ['a compiler'],
       othersShare: 0.25,
@@ -127,6 +128,7 @@ describe('performancePage', () => {
       expect(page).toContain(text);
     for (const text of ['75 % idle', 'others had 25 % of the processors', 'Left out: a compiler.'])
       expect(page).toContain(text);
+    expect(page).toMatch(/### How it grows\n\n\| nodes \| virtlab \|\n.*\n\| 1,000 \| 5\.00 µs \|/);
     expect(page).toMatch(/\| A ring: One thing: virtlab +\| 50\.0 ns \| 60\.0 ns \| +no \| +25 % \|/);
   });
 });

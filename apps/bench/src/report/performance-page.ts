@@ -40,8 +40,9 @@ function groupBlocks(group: MeasuredGroup): string[] {
     `### ${comparison.title}`,
     markdownTable(comparisonCells(comparison)),
   ]);
+  const curves = group.curves.flatMap((curve) => [`### ${curve.title}`, markdownTable(curve)]);
   const findings = group.findings.length === 0 ? [] : ['### Where the time goes', ...group.findings];
-  return [groupHeading(group), ...group.method, ...state(group), ...tables, ...findings];
+  return [groupHeading(group), ...group.method, ...state(group), ...tables, ...curves, ...findings];
 }
 
 /** How the machine was, and what it did not have. */

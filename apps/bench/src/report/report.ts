@@ -30,6 +30,13 @@ export interface ComparisonReport {
   readonly contenders: readonly ContenderReport[];
 }
 
+/** Figures that are no comparison of contenders: how something grows. Cells are text; the first column names the row. */
+export interface CurveReport {
+  readonly title: string;
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
 /** What a group is about, independent of any run. */
 export interface GroupText {
   readonly title: string;
@@ -42,6 +49,7 @@ export interface GroupText {
 export interface GroupReport extends GroupText {
   readonly name: GroupName;
   readonly comparisons: readonly ComparisonReport[];
+  readonly curves: readonly CurveReport[];
   /** Why the group could not be run here. */
   readonly skipped: string | undefined;
   /** Peers that were left out: which, and what would bring them. */

@@ -9,12 +9,13 @@ export function textReport(report: BenchReport): string {
   const { machine, roundCount, groups } = report;
   const parts = [...machineLines(machine), `Rounds: ${roundCount}`];
   for (const group of groups) {
-    const { title, comparisons, skipped } = group;
+    const { title, comparisons, curves, skipped } = group;
     parts.push('', `== ${title}`, ...state(group));
     if (skipped !== undefined) parts.push(`skipped: ${skipped}`);
     for (const comparison of comparisons) {
       parts.push('', comparison.title, textTable(comparisonCells(comparison)));
     }
+    for (const curve of curves) parts.push('', curve.title, textTable(curve));
   }
   const budgets = budgetCells(groups);
   if (budgets.rows.length > 0) parts.push('', '== Budgets', textTable(budgets));

@@ -11,10 +11,15 @@ export class SoakGuests implements XenstoreDomainHost {
   readonly #pages = new Map<number, RingPage>();
   readonly #toDomain = new Map<number, () => void>();
   readonly #toServer = new Map<number, () => void>();
+  readonly #isServedOn: (domid: number) => boolean;
   readonly #onAttached: (domid: number) => void;
 
-  /** `onAttached` is called when the server begins to serve a domain, also when it does so anew. */
-  constructor(onAttached: (domid: number) => void) {
+  /**
+   * `isServedOn` says whether the domain's connection outlives its being introduced again; otherwise it begins anew, on
+   * another page, and `onAttached` is called when the server listens to it.
+   */
+  constructor(isServedOn: (domid: number) => boolean, onAttached: (domid: number) => void) {
+    this.#isServedOn = isServedOn;
     this.#onAttached = onAttached;
   }
 
@@ -24,13 +29,15 @@ export class SoakGuests implements XenstoreDomainHost {
   }
 
   attach(domid: DomId): XenstoreRingPort {
+    const isServedOn = this.#isServedOn(domid);
+    if (!isServedOn) this.forget(domid);
     const page = this.#page(domid);
     return {
       page,
       kick: () => later(this.#toDomain, domid),
       listen: (onEvent) => {
         this.#toServer.set(domid, onEvent);
-        this.#onAttached(domid);
+        if (!isServedOn) this.#onAttached(domid);
       },
       close: () => void this.#toServer.delete(domid),
     };

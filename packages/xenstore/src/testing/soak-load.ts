@@ -21,6 +21,7 @@ import type { XenstoreProfile } from '../profile.ts';
 import { encodePacket } from '../wire.ts';
 import { SoakClient, type SoakCounts } from './soak-client.ts';
 import { SoakGuests } from './soak-guests.ts';
+import { StepClock } from './step-clock.ts';
 
 const TOOLS_MAX = 12;
 const GUEST_MAX = 10;
@@ -53,16 +54,24 @@ export class SoakLoad {
     abortedCount: 0,
   };
   readonly #xenstore: InProcessXenstore;
-  readonly #guests = new SoakGuests((domid) => this.#connectGuest(domid));
+  readonly #guests = new SoakGuests(
+    (domid) => this.#profile.ringSurvivesIntroduce && this.#xenstore.store.isIntroduced(domid),
+    (domid) => this.#connectGuest(domid),
+  );
+  readonly #profile: XenstoreProfile;
   readonly #random: () => number;
+  readonly #clock = new StepClock();
   #clients: SoakClient[] = [];
 
   constructor(seed: number, profile: XenstoreProfile) {
     this.#random = generator(seed);
+    this.#profile = profile;
     this.#xenstore = createXenstore({
       profile,
       quotas: QUOTAS,
       domains: this.#guests,
+      clock: this.#clock,
+      seed,
       limits: { backlogSize: 200_000 },
     });
   }
@@ -71,7 +80,7 @@ export class SoakLoad {
   async cycle(stepCount: number): Promise<SoakRemains> {
     for (let step = 0; step < stepCount; step += 1) {
       this.#step();
-      if (step % STEPS_PER_TURN === 0) await turn();
+      if (step % STEPS_PER_TURN === 0) await this.#turn();
     }
     await this.#endAll();
     return this.remains();
@@ -135,7 +144,7 @@ export class SoakLoad {
     tools.request(XS_INTRODUCE, 0, `${domid}\0${domid}\0${domid}\0`);
   }
 
-  /** A guest that is introduced again begins anew as well. */
+  /** A guest begins, also when it was introduced again and its connection did not outlive that. */
   #connectGuest(domid: number): void {
     for (const client of this.#clients) if (client.domid === domid) client.isClosed = true;
     this.#clients.push(new SoakClient(domid, this.#guests.connect(domid), this.counts));
@@ -210,21 +219,27 @@ export class SoakLoad {
   async #endAll(): Promise<void> {
     for (const client of this.#clients) client.close();
     this.#clients = [];
-    await turn();
+    await this.#turn();
     for (let domid = 1; domid <= GUEST_MAX; domid += 1) {
       this.#xenstore.server.releaseDomain(domId(domid));
       this.#guests.forget(domid);
     }
     const tools = this.#connectTools();
-    const home = this.#xenstore.store.profile.initialNodes.includes('/local') ? '/local/domain' : '/local';
+    const home = this.#profile.initialNodes.includes('/local') ? '/local/domain' : '/local';
     for (const path of ['/soak', home]) {
       tools.request(XS_MKDIR, 0, `${path}\0`);
       tools.request(XS_RM, 0, `${path}\0`);
-      await turn();
+      await this.#turn();
     }
     tools.close();
     this.#clients = [];
-    await turn();
+    await this.#turn();
+  }
+
+  /** Whatever was sent has been answered by then, rings and memory streams alike, and a millisecond has passed. */
+  async #turn(): Promise<void> {
+    this.#clock.advance(1);
+    for (let i = 0; i < 4; i += 1) await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
   #pickTransaction({ transactionIds }: SoakClient): number {
@@ -249,11 +264,6 @@ export class SoakLoad {
   #pick<T>(from: readonly T[]): T {
     return from[this.#below(from.length)]!;
   }
-}
-
-/** Whatever was sent has been answered by then, rings and memory streams alike. */
-async function turn(): Promise<void> {
-  for (let i = 0; i < 4; i += 1) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
 /** A header that announces more than a payload may have. */
