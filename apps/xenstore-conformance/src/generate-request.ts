@@ -46,7 +46,15 @@ const DOMIDS = ['0', '5', '6', '7', '9', '007', 'x', '', '-1', '32752', '70000']
  */
 const TARGETS = ['5\x008\0', '6\x008\0', '7\x008\0', '5\x009\0', '9\x008\0', '5\0'] as const;
 
-const OPERATION_WEIGHTS: readonly (readonly [number, OperationName | 'any number'])[] = [
+/**
+ * `usual`: a bit of everything that all daemons have. `lives and limits`: domains come and go, while they are introduced
+ * and while they are not, most requests are in transactions, and quotas and features change.
+ */
+export type Theme = 'usual' | 'lives and limits';
+
+type OperationWeight = readonly [number, OperationName | 'any number'];
+
+const OPERATION_WEIGHTS: readonly OperationWeight[] = [
   [20, 'WRITE'],
   [10, 'READ'],
   [6, 'RM'],
@@ -68,6 +76,60 @@ const OPERATION_WEIGHTS: readonly (readonly [number, OperationName | 'any number
   [1, 'any number'],
 ];
 
+const LIVES_AND_LIMITS: readonly OperationWeight[] = [
+  ...OPERATION_WEIGHTS,
+  [3, 'RM'],
+  [5, 'SET_PERMS'],
+  [3, 'CONTROL'],
+  [2, 'GET_FEATURE'],
+  [1, 'SET_FEATURE'],
+  [2, 'GET_QUOTA'],
+  [2, 'SET_QUOTA'],
+];
+
+/** Bad arguments first. Of domain 5 to 7 some are introduced at any time, others exist, others do not. */
+const NUMBERS_OF_DOMAINS = ['', '\0', '5\0', '6\0', '7\0', '9\0', '0\0'] as const;
+const FEATURES = ['5\x000\0', '6\x006\0', '7\x002\0', '7\x0014\0', '7\x0016\0', '9\x001\0'] as const;
+const QUOTA_NAMES = [
+  '',
+  '\0',
+  'x\0',
+  'nodes\0',
+  '5\0nodes\0',
+  '6\0transactions\0',
+  '7\0watches\0',
+  '9\0nodes\0',
+] as const;
+const QUOTAS = [
+  '',
+  'x\x001\0',
+  'nodes\x006\0',
+  'node-permissions\x002\0',
+  '5\0nodes\x003\0',
+  '6\0nodes\x009\0',
+  '7\0nodes\x000\0',
+  '5\0watches\x002\0',
+  '6\0transactions\x001\0',
+  '6\0transaction-nodes\x005\0',
+  '5\0node-size\x00100\0',
+] as const;
+const CONTROLS = ['check\0', 'print\0x\0', 'nonsense\0', 'quota\0set\0nodes\0zero\0', 'help\0x\0'] as const;
+const LIMITING_CONTROLS = [
+  ...CONTROLS,
+  'quota\0',
+  'quota\0set\0nodes\x0012\0',
+  'quota\0set\0nodes\x0040\0',
+  'quota\0set\0transaction-nodes\x008\0',
+  'quota\0set\0transaction-nodes\x0050\0',
+  'quota\0set\0node-permissions\x003\0',
+  'quota\0set\0watches\x004\0',
+  'quota\0set\0transactions\x002\0',
+  'quota\0set\0node-size\x00200\0',
+  'quota\0set\0node-size\x002048\0',
+  'quota\0set\0path-max\x0020\0',
+  'quota\0set\0path-max\x002048\0',
+] as const;
+
 /** Operations after whose success the store cannot be known any more, and those that change no node. */
 const WITHOUT_TRANSACTION: ReadonlySet<string> = new Set([
   'START',
@@ -81,8 +143,13 @@ const WITHOUT_TRANSACTION: ReadonlySet<string> = new Set([
  * One request. What C 4.17 answers with whatever `errno` holds (a path without its NUL, permissions of special names
  * that it refuses) is left to the fixed scripts: when it holds 0 that daemon aborts.
  */
-export function generateRequest(random: Random, state: GeneratorState, on: string): RequestStep {
-  const operation = random.weighted(OPERATION_WEIGHTS);
+export function generateRequest(
+  random: Random,
+  state: GeneratorState,
+  on: string,
+  theme: Theme = 'usual',
+): RequestStep {
+  const operation = random.weighted(theme === 'usual' ? OPERATION_WEIGHTS : LIVES_AND_LIMITS);
   if (operation === 'any number') {
     const op = random.pick([15, 16, 20, 23, 24, 25, 26, 27, 28, 255, 65_535]);
     return { kind: 'request', on, op, payload: random.pick(['', '\0', '/a\0', 'x']) };
@@ -91,11 +158,12 @@ export function generateRequest(random: Random, state: GeneratorState, on: strin
   const open = state.transactionsOf(on);
   if (operation === 'START') return start(random, state, on);
   if (operation === 'END') return end(random, state, on);
-  const payload = payloadOf(random, state, on, operation);
+  const payload = payloadOf(random, state, on, operation, theme);
   if (operation === 'SET_PERMS' && payload.startsWith('@') && !on.startsWith('0')) {
     return { kind: 'request', on, op: OPERATIONS.GET_PERMS, payload: '/\0' };
   }
-  const isIn = open.length > 0 && random.chance(WITHOUT_TRANSACTION.has(operation) ? 0.1 : 0.5);
+  const inside = theme === 'usual' ? 0.5 : 0.7;
+  const isIn = open.length > 0 && random.chance(WITHOUT_TRANSACTION.has(operation) ? 0.1 : inside);
   const tx = isIn ? random.pick(open) : random.chance(0.01) ? '#77' : undefined;
   if (operation === 'RESET_WATCHES') state.forget(on);
   return tx === undefined ? { ...step, payload } : { ...step, payload, tx };
@@ -124,7 +192,13 @@ function end(random: Random, state: GeneratorState, on: string): RequestStep {
   return { kind: 'request', on, op, payload: random.chance(0.8) ? 'T\0' : 'F\0', tx };
 }
 
-function payloadOf(random: Random, state: GeneratorState, on: string, operation: OperationName): string {
+function payloadOf(
+  random: Random,
+  state: GeneratorState,
+  on: string,
+  operation: OperationName,
+  theme: Theme,
+): string {
   const path = pathOf(random, on);
   switch (operation) {
     case 'WRITE':
@@ -150,7 +224,15 @@ function payloadOf(random: Random, state: GeneratorState, on: string, operation:
     case 'SET_TARGET':
       return random.pick(TARGETS);
     case 'CONTROL':
-      return random.pick(['check\0', 'print\0x\0', 'nonsense\0', 'quota\0set\0nodes\0zero\0', 'help\0x\0']);
+      return random.pick<string>(theme === 'usual' ? CONTROLS : LIMITING_CONTROLS);
+    case 'GET_FEATURE':
+      return random.pick(NUMBERS_OF_DOMAINS);
+    case 'SET_FEATURE':
+      return random.pick(FEATURES);
+    case 'GET_QUOTA':
+      return random.pick(QUOTA_NAMES);
+    case 'SET_QUOTA':
+      return random.pick(QUOTAS);
     case 'RESET_WATCHES':
       return '\0';
     default:

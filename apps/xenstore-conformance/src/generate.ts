@@ -1,4 +1,4 @@
-import { generateRequest } from './generate-request.ts';
+import { type Theme, generateRequest } from './generate-request.ts';
 import { type GeneratorState, newState } from './generator-state.ts';
 import { OPERATIONS } from './operations.ts';
 import { Random } from './random.ts';
@@ -7,6 +7,7 @@ import type { Script, Step } from './script.ts';
 export interface GenerateOptions {
   readonly seed: number;
   readonly stepCount: number;
+  readonly theme?: Theme;
 }
 
 const SOCKETS = ['0', '0', '0b', '0c'] as const;
@@ -18,7 +19,7 @@ const TARGET = 8;
  * A random script that makes sense most of the time: it remembers what it did and goes back to the same few paths,
  * transactions and watches, since conflicts and events come from what meets. The same options, the same script.
  */
-export function generateScript({ seed, stepCount }: GenerateOptions): Script {
+export function generateScript({ seed, stepCount, theme = 'usual' }: GenerateOptions): Script {
   const random = new Random(seed);
   const state = newState();
   const steps: Step[] = [];
@@ -28,9 +29,9 @@ export function generateScript({ seed, stepCount }: GenerateOptions): Script {
     steps.push({ kind: 'request', on: '0', op: OPERATIONS.SET_PERMS, payload: `${path}\0${permissions}` });
   }
   while (steps.length < stepCount) {
-    if (random.chance(0.025)) steps.push(...domainSteps(random, state));
+    if (random.chance(theme === 'usual' ? 0.025 : 0.07)) steps.push(...domainSteps(random, state, theme));
     else if (random.chance(0.006)) steps.push(closeSocket(random, state));
-    else steps.push(generateRequest(random, state, pickConnection(random, state)));
+    else steps.push(generateRequest(random, state, pickConnection(random, state), theme));
   }
   return steps.slice(0, stepCount);
 }
@@ -55,8 +56,11 @@ function bringUp(state: GeneratorState, domid: number): Step[] {
   ];
 }
 
-function domainSteps(random: Random, state: GeneratorState): Step[] {
+function domainSteps(random: Random, state: GeneratorState, theme: Theme): Step[] {
   const domid = random.pick(GUESTS);
+  if (theme !== 'usual' && !state.introduced.has(domid) && random.chance(0.3)) {
+    return [{ kind: random.pick(['create', 'destroy']), domid }];
+  }
   if (!state.introduced.has(domid)) return bringUp(state, domid);
   const what = random.weighted([
     [3, 'shutdown'],

@@ -5,7 +5,7 @@ import { FIXED_GROUPS } from './fixed/fixed-groups.ts';
 import { knownDifferencesOf } from './known-differences.ts';
 import { type ComparedProfile, PAGE, PAGE_PEERS, compareWithPeer, pageText } from './page.ts';
 import { type Peer, type PeerName, findPeer, profileNamed, profileOf } from './peers.ts';
-import { RANDOM_SEED, RANDOM_STEP_COUNT } from './random-defaults.ts';
+import { RANDOM_STEP_COUNT, RANDOM_THEMES, randomSeeds } from './random-defaults.ts';
 import { runCampaign } from './random-campaign.ts';
 import { C_HEAD_RECORDING, readRecording, record, recordedAnswers } from './recording.ts';
 import { virtlabSubject } from './subjects/virtlab-daemon.ts';
@@ -16,7 +16,8 @@ const USAGE = `npm run xenstore-conformance -- [options]
   --daemon c|oxenstored|c-head   whom to compare with; default c, oxenstored and the recording of c-head
   --program FILE                 another program than Debian's; needed for c-head unless the recording is enough
   --profile NAME                 our profile; default the one that imitates the daemon
-  --seed N, --steps N            random scripts: first seed (VIRTLAB_SEED, 1), steps (4000 x VIRTLAB_CAMPAIGN)
+  --seed N, --steps N            random scripts: first seed (VIRTLAB_SEED, or those of the tests), steps from each
+                                 (2500 x VIRTLAB_CAMPAIGN)
   --case TEXT                    only fixed cases whose "group: name" contains it; prints both transcripts
   --record c-head                writes the answers of --program to the recording
   --write                        writes docs/xenstore-conformance.md
@@ -83,8 +84,10 @@ async function compareWith(name: PeerName): Promise<number> {
   console.log(`${name}: ${results.length} fixed cases, ${failed.length} not as expected`);
   const found = failed.map(reportOf);
   if (values.case === undefined && typeof peer !== 'string') {
-    const report = await campaign(peer);
-    if (report !== undefined) found.push(report);
+    for (const seed of randomSeeds(values.seed ?? process.env['VIRTLAB_SEED'])) {
+      const report = await campaign(name, peer, seed);
+      if (report !== undefined) found.push(report);
+    }
   }
   if (values.findings !== undefined) writeFileSync(values.findings, found.join('\n'));
   return found.length;
@@ -105,15 +108,15 @@ async function compareCases(name: PeerName, theirs: Answers): Promise<CaseResult
   return compareFixed(groups, { profile: profile.name, ours: answersOf(ours), theirs });
 }
 
-async function campaign(peer: Peer): Promise<string | undefined> {
+async function campaign(name: PeerName, peer: Peer, seed: number): Promise<string | undefined> {
   const profile = values.profile === undefined ? peer.profile : profileNamed(values.profile);
-  const seed = Number(values.seed ?? process.env['VIRTLAB_SEED'] ?? RANDOM_SEED);
   const factor = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
   const result = await runCampaign({
     ours: virtlabSubject(profile),
     oursToo: virtlabSocketSubject(profile),
     theirs: peer.subject,
     known: knownDifferencesOf(profile.name),
+    themes: RANDOM_THEMES[name],
     seed,
     stepCount: Number(values.steps ?? RANDOM_STEP_COUNT * factor),
   });

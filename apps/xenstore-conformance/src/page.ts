@@ -4,7 +4,7 @@ import { type KnownDifference, knownDifferencesOf } from './known-differences.ts
 import { MASKS } from './masks.ts';
 import { requiredPeer } from './peer-gate.ts';
 import { type PeerName, profileOf } from './peers.ts';
-import { RANDOM_SEED, RANDOM_STEP_COUNT } from './random-defaults.ts';
+import { RANDOM_SEEDS, RANDOM_STEP_COUNT } from './random-defaults.ts';
 import { C_HEAD_RECORDING, readRecording, recordedAnswers } from './recording.ts';
 import { virtlabSubject } from './subjects/virtlab-daemon.ts';
 
@@ -66,8 +66,8 @@ end of connections, and the words of the ring pages that the daemon writes. Sock
 pages take part; the real daemons run without Xen (\`tools/xen-preload\`).
 
 ${caseCount} fixed cases are compared for each profile, and in every test run ${RANDOM_STEP_COUNT} random steps a live daemon from
-seed ${RANDOM_SEED} (\`VIRTLAB_SEED\`), \`VIRTLAB_CAMPAIGN\` times as many in campaigns; every fourth random script goes to our daemon through a real
-socket. A difference ends the run and is printed as the smallest script that shows it.
+each of the seeds ${RANDOM_SEEDS.join(', ')} (\`VIRTLAB_SEED\`), \`VIRTLAB_CAMPAIGN\` times as many in campaigns; every fourth random
+script goes to our daemon through a real socket. A difference ends the run and is printed as the smallest script that shows it.
 
 ${compared.map(profileSection).join('\n')}
 ## What is not compared
@@ -76,7 +76,8 @@ ${MASKS.map(({ name, reason }) => `- **${name}**: ${reason}.`).join('\n')}
 - **time**: answers are compared, not when they come. A request that its daemon delays is waited for.
 
 Random scripts leave out what ends a real daemon: the death of a domain that is another's target or its own, or that owns
-the root or a special name; and, for the sake of C 4.17, requests that it answers with a left-over \`errno\`.
+the root or a special name; and, for the sake of C 4.17, requests that it answers with a left-over \`errno\`. Before a domain
+dies in them oxenstored gets the time to forgive what the domain did to others' transactions.
 `;
 }
 

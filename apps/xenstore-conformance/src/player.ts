@@ -1,6 +1,8 @@
-import { XS_GET_DOMAIN_PATH, XS_INTRODUCE, XS_RELEASE } from '@virtlab/abi/xs-wire';
+import { setTimeout as pass } from 'node:timers/promises';
+import { XS_ERROR, XS_GET_DOMAIN_PATH, XS_INTRODUCE, XS_RELEASE } from '@virtlab/abi/xs-wire';
 import type { RingClient } from '@virtlab/xenstore';
 import type { XenstorePacket } from '@virtlab/xenstore/wire';
+import { ConflictDebts } from './conflict-debts.ts';
 import { bytesOf, frame, textOf } from './frame.ts';
 import type { Script, Step } from './script.ts';
 import type { DomainEnd, RunningDaemon, Subject } from './subjects/subject.ts';
@@ -57,6 +59,7 @@ class Player {
   readonly #connections = new Map<string, WireConnection>();
   readonly #guests = new Map<number, Guest>();
   readonly #transactions = new Map<string, number>();
+  readonly #debts = new ConflictDebts();
   #monitor: WireConnection | undefined;
   #fence = FIRST_FENCE;
   #requestId = FIRST_REQUEST;
@@ -99,6 +102,7 @@ class Player {
         if (this.#guests.has(step.domid)) this.#daemon.shutdownDomain(step.domid);
         return this.#settle();
       case 'destroy':
+        if (step.atOnce !== true) await this.#awaitCredit(step.domid);
         if (this.#guests.delete(step.domid)) this.#daemon.destroyDomain(step.domid);
         this.#disconnect(step.domid);
         return this.#settle();
@@ -132,6 +136,8 @@ class Player {
     const packets = await this.#roundTrip(connection, step.op, txId, step.payload);
     const domid = Number.parseInt(step.payload, 10);
     const reply = packets.find(({ reqId }) => reqId === this.#requestId);
+    const error = reply?.type === XS_ERROR ? textOf(reply.payload).replace(/\0$/, '') : undefined;
+    this.#debts.answered(step, error);
     const isAccepted = reply?.type === step.op && textOf(reply.payload) === 'OK\0';
     if (isAccepted && (step.op === XS_RELEASE || step.op === XS_INTRODUCE)) this.#disconnect(domid);
     return this.#collect(step.on, packets, expected);
@@ -251,6 +257,21 @@ class Player {
 
   async #rounds(): Promise<void> {
     for (let round = 0; round < ROUND_COUNT; round++) await this.#round();
+  }
+
+  /**
+   * Lets the daemon's ticks pass by which it forgives the domain. Nothing tells when it has; but of two round trips after
+   * a tick's time the second begins in a turn of the loop that saw the tick.
+   */
+  async #awaitCredit(domid: number): Promise<void> {
+    const { conflictTickMs } = this.#daemon;
+    const count = conflictTickMs === undefined ? 0 : this.#debts.tickCountFor(domid);
+    for (let tick = 0; tick < count; tick++) {
+      await pass(conflictTickMs! + 1);
+      await this.#round();
+      await this.#round();
+    }
+    if (count > 0) this.#debts.clear();
   }
 
   async #round(): Promise<void> {

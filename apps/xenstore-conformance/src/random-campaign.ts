@@ -1,5 +1,6 @@
 import { type Comparison, type Difference, compare } from './compare.ts';
 import { generateScript } from './generate.ts';
+import type { Theme } from './generate-request.ts';
 import type { KnownDifference } from './known-differences.ts';
 import { play } from './player.ts';
 import type { Script } from './script.ts';
@@ -14,6 +15,8 @@ export interface CampaignOptions {
   readonly theirs: Subject;
   readonly known: readonly KnownDifference[];
   readonly seed: number;
+  /** What the scripts are about, in turn by seed. Default: the usual. */
+  readonly themes?: readonly Theme[];
   /** Of all scripts together. */
   readonly stepCount: number;
   /** Default 250. */
@@ -45,7 +48,9 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
   let scriptCount = 0;
   while (scriptCount * scriptStepCount < options.stepCount) {
     const seed = options.seed + scriptCount;
-    const script = generateScript({ seed, stepCount: scriptStepCount });
+    const themes = options.themes ?? ['usual'];
+    const theme = themes[seed % themes.length] ?? 'usual';
+    const script = generateScript({ seed, stepCount: scriptStepCount, theme });
     const ours = scriptCount % 4 === 3 ? (options.oursToo ?? options.ours) : options.ours;
     const played = await playBoth(script, ours, options);
     stepCount += played.comparison.stepCount;

@@ -3,11 +3,11 @@ import { generateScript } from './generate.ts';
 import { knownDifferencesOf } from './known-differences.ts';
 import { mustSkip, requiredPeer } from './peer-gate.ts';
 import { runCampaign } from './random-campaign.ts';
-import { RANDOM_SEED, RANDOM_STEP_COUNT } from './random-defaults.ts';
+import { RANDOM_STEP_COUNT, RANDOM_THEMES, randomSeeds } from './random-defaults.ts';
 import { virtlabSubject } from './subjects/virtlab-daemon.ts';
 import { virtlabSocketSubject } from './subjects/virtlab-socket.ts';
 
-const seed = Number(process.env['VIRTLAB_SEED'] ?? RANDOM_SEED);
+const seeds = randomSeeds(process.env['VIRTLAB_SEED']);
 const factor = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
 
 it('the same seed makes the same script, another seed another', () => {
@@ -18,15 +18,16 @@ it('the same seed makes the same script, another seed another', () => {
 
 for (const name of ['c', 'oxenstored'] as const) {
   describe.skipIf(mustSkip(name))(name, () => {
-    it(
-      'answers random scripts as our profile does',
-      async () => {
+    it.each(seeds)(
+      'answers random scripts from seed %i as our profile does',
+      async (seed) => {
         const peer = requiredPeer(name);
         const result = await runCampaign({
           ours: virtlabSubject(peer.profile),
           oursToo: virtlabSocketSubject(peer.profile),
           theirs: peer.subject,
           known: knownDifferencesOf(peer.profile.name),
+          themes: RANDOM_THEMES[name],
           seed,
           stepCount: RANDOM_STEP_COUNT * factor,
         });

@@ -26,8 +26,10 @@ export type Step =
   | { readonly kind: 'introduce'; readonly on: ConnectionName; readonly domid: number }
   /** Any bytes, whole requests or not. Their replies are shown with `#` and the request's number. */
   | { readonly kind: 'raw'; readonly on: ConnectionName; readonly bytes: string }
-  /** The domain begins to exist, shuts down but stays, ceases to exist. */
-  | { readonly kind: 'create' | 'shutdown' | 'destroy'; readonly domid: number }
+  /** The domain begins to exist, shuts down but stays. */
+  | { readonly kind: 'create' | 'shutdown'; readonly domid: number }
+  /** It ceases to exist, but if it may owe the daemon for a conflict that it caused: `atOnce` or when that is forgiven. */
+  | { readonly kind: 'destroy'; readonly domid: number; readonly atOnce?: true }
   /** All clients close their sockets. */
   | { readonly kind: 'close all' }
   /** The client closes its socket; stops or goes on reading; asks for a reconnection of its ring. */
@@ -49,8 +51,9 @@ export function describeStep(step: Step): string {
       return `${step.on} sends ${visible(step.bytes)}`;
     case 'create':
     case 'shutdown':
-    case 'destroy':
       return `domain ${step.domid}: ${step.kind}`;
+    case 'destroy':
+      return `domain ${step.domid}: ${step.kind}${step.atOnce === true ? ' at once' : ''}`;
     case 'close all':
       return 'all sockets: close';
     case 'close':

@@ -84,6 +84,23 @@ export const HEAD_CASES: readonly ConformanceCase[] = [
     ],
   },
   {
+    name: 'acc_drop: what a request that fails took from an account is there again',
+    profiles: ['c-head'],
+    guests: true,
+    rows: [
+      ['0', 'MKDIR', '/q|', 'OK|'],
+      ['0', 'SET_PERMS', '/q|n5|', 'OK|'],
+      ['5', 'START', '|', '=t'],
+      ['5/t', 'MKDIR', '/q/a/b|', 'OK|'],
+      ['0', 'MKDIR', '/q/c/b/b|', 'OK|'],
+      ['5/t', 'RM', '/q/c|', '!EIO'],
+      ['0', 'SET_QUOTA', '5|nodes|3|', 'OK|'],
+      ['5/t', 'END', 'T|', '!ENOSPC'],
+      ['0', 'SET_QUOTA', '5|nodes|1000|', 'OK|'],
+      ['0', 'RM', '/q|', 'OK|'],
+    ],
+  },
+  {
     name: 'is_child: a watch with a depth hears of that many levels below, whatever is removed',
     profiles: ['c-head'],
     rows: [

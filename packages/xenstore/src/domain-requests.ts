@@ -27,8 +27,13 @@ export function introduce(request: Request): Outcome | Promise<Outcome> {
 export function release(request: Request): Outcome {
   const domid = introducedDomain(request);
   if (typeof domid === 'string') return domid;
-  if (!request.store.dropReference(domid)) request.administration.releaseDomain(domid);
-  request.reply(ACK);
+  const { store } = request;
+  const isReferenced = store.dropReference(domid);
+  // The daemon's loop holds the connection that it looks at next; that one goes when its turn comes.
+  const isHeld = store.isNextAfter(request.connection, domid);
+  if (isHeld) request.reply(ACK);
+  if (!isReferenced) request.administration.releaseDomain(domid);
+  if (!isHeld) request.reply(ACK);
   return undefined;
 }
 

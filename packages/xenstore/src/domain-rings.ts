@@ -68,7 +68,7 @@ export class DomainRings {
       // A domain that is introduced anew stays so even if its port cannot be bound again (`introduce_domain`).
       if (typeof ring === 'string') return isKnown ? undefined : ring;
       this.#store.introduce(domid);
-      if (ring !== undefined) this.#serve(ring, domid);
+      if (ring !== undefined) this.#serve(ring, domid, isKnown);
       return undefined;
     });
   }
@@ -98,14 +98,20 @@ export class DomainRings {
     );
   }
 
-  #serve(ring: XenstoreRingPort, domid: number): void {
+  /** The page of a domain that `isKnown` says already what it is offered. */
+  #serve(ring: XenstoreRingPort, domid: number, isKnown: boolean): void {
     const identity = { domid, privileged: !isUnprivilegedDomain(domid) };
     const features = this.#store.domain(domid)?.features ?? 0;
     const { profile } = this.#store;
     const isOffered = (features & XENSTORE_SERVER_FEATURE_ERROR) !== 0;
     const reportsErrors = profile.ringErrors === 'always' || isOffered;
     const accept = (stream: ByteStream): void => this.#accept(stream, identity);
-    this.#rings.set(domid, serveRing(ring, features, accept, reportsErrors, profile.ringSurvivesIntroduce));
+    const announces = profile.serverFeatures !== 0 && !isKnown;
+    const { ringSurvivesIntroduce } = profile;
+    this.#rings.set(
+      domid,
+      serveRing(ring, features, accept, reportsErrors, ringSurvivesIntroduce, announces),
+    );
   }
 }
 

@@ -44,6 +44,8 @@ export class DomainRecord {
   readonly home: string;
   /** Connected by INTRODUCE. */
   introduced = false;
+  /** Where its connection stands among all (`StoreConnection.place`); 0: it has had none. */
+  place = 0;
   /** Reported to `@releaseDomain` as shut down, and not resumed since. */
   shutdown = false;
   /** Domain whose rights it shares (SET_TARGET). */

@@ -80,7 +80,7 @@ function latin1(text: string): string {
 
 describe.each([...XENSTORE_PROFILES.values()])('the server under fire, $name', (profile) => {
   test.prop(
-    [fc.array(request, { minLength: 1, maxLength: 120 }), fc.integer({ min: 1, max: 64 })],
+    [fc.array(request, { minLength: 1, maxLength: 120, size: 'max' }), fc.integer({ min: 1, max: 64 })],
     runs(100),
   )('answers every request once, in order, and the tree stays sound', async (requests, capacitySize) => {
     const quotas = { nodes: 12, watches: 3, memorySize: 4000 };
@@ -121,7 +121,11 @@ describe.each([...XENSTORE_PROFILES.values()])('the server under fire, $name', (
   });
 
   test.prop(
-    [fc.array(malformedFrame, { maxLength: 30 }), fc.constantFrom(0, 5), fc.integer({ min: 1, max: 300 })],
+    [
+      fc.array(malformedFrame, { maxLength: 30, size: 'max' }),
+      fc.constantFrom(0, 5),
+      fc.integer({ min: 1, max: 300 }),
+    ],
     runs(100),
   )(
     'survives malformed frames, in any fragments, and a client that dies in the middle; another is served as ever',
@@ -148,7 +152,7 @@ describe.each([...XENSTORE_PROFILES.values()])('the server under fire, $name', (
     },
   );
 
-  test.prop([fc.array(request, { maxLength: 300 })], runs(20))(
+  test.prop([fc.array(request, { maxLength: 300, size: 'max' })], runs(20))(
     'holds a bounded amount for clients that never read',
     async (requests) => {
       const limits = { outputSize: 2000, backlogSize: 4000, inputSize: 2000 };

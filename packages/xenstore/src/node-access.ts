@@ -67,6 +67,7 @@ export class NodeAccess {
       }
       if (!privileged) domain.see('transactionNodes', count);
       accessed = transaction.capture(path, tree.get(path));
+      if (accessed.node !== undefined) this.#seeSize(context, accessed.node.size);
     }
     return accessed.node ?? 'ENOENT';
   }
@@ -119,6 +120,7 @@ export class NodeAccess {
     const names =
       adds !== undefined ? children.with(adds) : removes !== undefined ? children.without(removes) : children;
     const node = treeNode(profile, value, permissions, names, generation);
+    if (context !== undefined && !limited) this.#seeSize(context, node.size);
     if (transaction === undefined) tree.set(path, node);
     else transaction.put(path, node);
     return undefined;
@@ -163,6 +165,13 @@ export class NodeAccess {
       missing.has(entry.domid) ? { ...entry, mask: entry.mask | XS_PERM_IGNORE } : entry,
     );
     return [owner!, ...others];
+  }
+
+  /** A version is written, which no quota forbids: only its size is remembered (`domain_max_chk`). */
+  #seeSize({ connection }: NodeContext, size: number): void {
+    const { domain, privileged } = connection;
+    if (!privileged && !exceedsNodeSize(this.#parts.profile, domain.quotas, size))
+      domain.see('nodeSize', size);
   }
 
   #checkLimits(

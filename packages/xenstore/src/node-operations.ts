@@ -1,6 +1,5 @@
 import { DOMID_ANY } from '@virtlab/abi/xen';
 import type { ByteString } from './byte-string.ts';
-import { isUnprivilegedDomain } from './domain-table.ts';
 import type { XenstoreErrorCode } from './errors.ts';
 import { NodeAccess, type NodeOperationsParts } from './node-access.ts';
 import type { NodeContext, NodeEngine } from './node-engine.ts';
@@ -14,9 +13,10 @@ import {
   parsePermissions,
   withOwner,
 } from './permissions.ts';
-import { exceedsNodesAtEnd, exceedsQuota } from './quota-rules.ts';
+import { exceedsQuota } from './quota-rules.ts';
 import type { StoreConnection } from './store-connection.ts';
 import type { Transaction } from './transaction.ts';
+import { commitTransaction } from './transaction-commit.ts';
 import { ChildList, type TreeNode } from './tree-node.ts';
 
 export type { NodeOperationsParts } from './node-access.ts';
@@ -71,7 +71,11 @@ export class NodeOperations implements NodeEngine {
       return typeof parent === 'string' ? parent : undefined;
     }
     if (path === '/') return 'EINVAL';
-    return this.#removeTree(context, path);
+    const { transaction } = context;
+    const counts = transaction !== undefined && this.#countsAtReply ? transaction.copyOfCounts() : undefined;
+    const failure = this.#removeTree(context, path);
+    if (failure !== undefined && counts !== undefined) transaction!.restoreCounts(counts);
+    return failure;
   }
 
   setPermissions(
@@ -90,12 +94,16 @@ export class NodeOperations implements NodeEngine {
     const owner = node.permissions[0].domid;
     const newOwner = permissions[0].domid;
     if (!connection.privileged && newOwner !== owner) return 'EPERM';
+    if (!this.#canPayBack(owner)) return 'ENOMEM';
     if (newOwner === DOMID_ANY) return 'ENOMEM'; // its nodes cannot be counted (`domain_nbentry_inc`)
     const draft = { value: node.value, children: node.children, permissions };
     const failure = this.#access.put(context, path, draft, true);
     if (failure !== undefined) return failure;
-    transaction?.countNode(owner, -1);
-    transaction?.countNode(newOwner, 1);
+    // What one request adds and takes back is nothing to a daemon that counts when it is done.
+    if (transaction !== undefined && !(this.#countsAtReply && owner === newOwner)) {
+      transaction.countNode(owner, -1);
+      this.#countOwned(transaction, newOwner);
+    }
     this.#access.fire(context, path, false, undefined, node);
     return undefined;
   }
@@ -106,32 +114,17 @@ export class NodeOperations implements NodeEngine {
     transaction: Transaction,
     cause: unknown,
   ): XenstoreErrorCode | undefined {
-    const { clock, observer, onWrite, tree, watches } = this.#parts;
-    if (transaction.failed) return 'ENOMEM';
-    const failure = this.#checkNodeCounts(connection, transaction);
-    if (failure !== undefined) return failure;
-    const conflict = transaction.conflict((path) => tree.get(path));
-    if (conflict !== undefined) {
-      observer.conflict(connection, conflict.path);
-      return 'EAGAIN';
-    }
-    if (this.#parts.forceConflict()) {
-      observer.forcedConflict(connection);
-      return 'EAGAIN';
-    }
-    for (const { path, node, original, modified, event } of transaction.accessed()) {
-      if (!modified) continue;
-      if (node === undefined) tree.delete(path);
-      else tree.set(path, { ...node, generation: ++clock.generation });
-      if (event !== 'none') watches.fire(path, event === 'exact', tree.get(path), original, cause);
-    }
-    onWrite(connection, 'commit');
-    return undefined;
+    return commitTransaction(this.#parts, connection, transaction, cause);
   }
 
   /** Removes a node whose owner died, on nobody's behalf. */
   removeOrphan(path: string): void {
     this.#removeTree(undefined, path);
+  }
+
+  /** Accounts change when a request is answered, and not at all if that is an error (C HEAD, `acc_commit`). */
+  get #countsAtReply(): boolean {
+    return this.#parts.profile.nodeAccounting === 'at-reply';
   }
 
   #findWritable(context: NodeContext, path: string): TreeNode | XenstoreErrorCode {
@@ -155,25 +148,6 @@ export class NodeOperations implements NodeEngine {
     if (parsed === undefined) return 'EINVAL';
     const permissions = this.#access.resolveDomains(connection, parsed);
     return (permissions[0].mask & XS_PERM_IGNORE) === 0 ? permissions : 'ENOENT';
-  }
-
-  #checkNodeCounts(connection: StoreConnection, transaction: Transaction): XenstoreErrorCode | undefined {
-    const { domains, domainExists, gate, profile } = this.#parts;
-    const isLimited = transaction.nodeCreated && !connection.privileged;
-    const isLenient = profile.nodeAccounting === 'at-reply';
-    if (isLenient && !isLimited) return undefined;
-    for (const [domid, delta] of transaction.nodeCountDeltas()) {
-      const exists = domains.find(domid) !== undefined || domainExists(domid);
-      const record = exists ? domains.get(domid) : undefined;
-      const count = (record?.nodeCount ?? 0) + delta;
-      const { quotas } = record ?? connection.domain;
-      const isCounted = isLimited && isUnprivilegedDomain(domid) && !(isLenient && delta < 0);
-      const tooMany = isCounted && exceedsNodesAtEnd(profile, quotas, count);
-      if (tooMany && gate.refuses('nodes', domid, 'TRANSACTION_END', true, count, quotas.nodes))
-        return 'ENOSPC';
-      if (record === undefined) return 'ENOMEM';
-    }
-    return undefined;
   }
 
   /** Creates the node and its missing parents, bottom up as the C daemon does, or nothing. */
@@ -204,7 +178,10 @@ export class NodeOperations implements NodeEngine {
         ? this.#access.put(context, name, adds === undefined ? child : { ...child, adds }, true)
         : 'ENOSPC';
       if (failure !== undefined) break;
-      if (transaction !== undefined) this.#countCreated(transaction, permissions[0].domid);
+      if (transaction !== undefined && !this.#countOwned(transaction, permissions[0].domid)) {
+        transaction.put(name, undefined);
+        return 'ENOMEM';
+      }
       written.push(name);
       adds = baseName(name);
     }
@@ -214,17 +191,27 @@ export class NodeOperations implements NodeEngine {
     return failure;
   }
 
-  #countCreated(transaction: Transaction, owner: number): void {
+  /** One node more for `owner`. False if that died since the transaction saw it (`domain_nbentry_inc`). */
+  #countOwned(transaction: Transaction, owner: number): boolean {
+    const { domains, domainExists } = this.#parts;
+    const mustExist = this.#countsAtReply;
+    const record = domains.find(owner) ?? (mustExist && domainExists(owner) ? domains.get(owner) : undefined);
+    if (mustExist && record === undefined) return false;
     transaction.countNode(owner, 1);
-    const record = this.#parts.domains.find(owner);
     record?.see('nodes', record.nodeCount + transaction.nodeCountDeltas().get(owner)!);
+    return true;
+  }
+
+  /** Whether a node of that owner can be taken from its account: it may have died in a transaction (`domain_nbentry_dec`). */
+  #canPayBack(owner: number): boolean {
+    return !this.#countsAtReply || this.#parts.domains.find(owner) !== undefined;
   }
 
   /** Whether the creator's quota allows one more node; `countAtStart` is what it owned when the request came. */
   #hasRoom(connection: StoreConnection, path: string, countAtStart: number): boolean {
     const { gate, profile } = this.#parts;
     const { domain, domid, privileged } = connection;
-    const count = (profile.nodeAccounting === 'at-reply' ? countAtStart : domain.nodeCount) + 1;
+    const count = (this.#countsAtReply ? countAtStart : domain.nodeCount) + 1;
     const tooMany = !privileged && exceedsQuota(profile, domain.quotas, 'nodes', count);
     return !gate.refuses('nodes', domid, path, tooMany, count, domain.quotas.nodes);
   }
@@ -254,26 +241,40 @@ export class NodeOperations implements NodeEngine {
   }
 
   #removeBelow(context: NodeContext | undefined, path: string, top: string): boolean {
-    const { tree, profile, domains } = this.#parts;
     const transaction = context?.transaction;
     const node = this.#access.read(context, path);
     if (typeof node === 'string') return false;
+    let goneCount = 0;
     for (const name of node.children.names()) {
-      if (!this.#removeBelow(context, childPath(path, name), top)) return false;
+      if (!this.#removeBelow(context, childPath(path, name), top)) {
+        this.#keepRest(context, path, node, goneCount);
+        return false;
+      }
+      goneCount += 1;
     }
     this.#access.tick(context);
     if (transaction === undefined) {
-      tree.delete(path);
+      this.#parts.tree.delete(path);
     } else {
       const owner = node.permissions[0].domid;
+      if (!this.#canPayBack(owner)) {
+        this.#keepRest(context, path, node, goneCount);
+        transaction.lose(path);
+        return false;
+      }
       transaction.put(path, undefined);
-      // Its owner died since: there is no account to take it from (`domain_nbentry_dec`).
-      if (profile.nodeAccounting === 'at-reply' && domains.find(owner) === undefined) return false;
       transaction.countNode(owner, -1);
     }
     this.#access.fire(context, path, path !== top, node);
     // The daemon writes the parent anew after every child, though it is next to go (`rm_from_parent`).
     if (path !== top) this.#access.tick(context);
     return true;
+  }
+
+  /** A removal that cannot go on, which happens in transactions only, leaves the children that it did not come to. */
+  #keepRest(context: NodeContext | undefined, path: string, node: TreeNode, goneCount: number): void {
+    if (goneCount === 0) return;
+    const children = ChildList.of([...node.children.names()].slice(goneCount));
+    this.#access.put(context, path, { ...this.#access.draft(node), children }, false);
   }
 }

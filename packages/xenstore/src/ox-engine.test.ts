@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DaemonClock } from './daemon-clock.ts';
+import { oxRead } from './ox-operations.ts';
 import { PROFILE_OXENSTORED } from './profile-oxenstored.ts';
 import type { XenstoreQuotas } from './profile.ts';
 import { type StoreConnection, type Transaction, XenstoreStore } from './store.ts';
@@ -131,6 +132,21 @@ describe('transactions', () => {
     expect(bench.end(host, listing)).toBe('EAGAIN');
   });
 
+  it('response_equal: what is done again depends on the reply, so on the value after a READ, on all of it after `find`', () => {
+    const bench = new Bench();
+    const host = bench.open(0);
+    const afterRead = bench.start(host);
+    const context = { connection: host, transaction: afterRead };
+    bench.store.oxenstored!.perform(context, oxRead([]), false);
+    bench.write(host, '/', '', afterRead);
+    const afterFind = bench.start(host);
+    bench.read(host, '/', afterFind);
+    bench.write(host, '/', '', afterFind);
+    bench.write(host, '/child');
+    expect(bench.end(host, afterRead)).toBeUndefined();
+    expect(bench.end(host, afterFind)).toBe('EAGAIN');
+  });
+
   it('is_read_only: a transaction that changed nothing never fails', () => {
     const bench = new Bench();
     const host = bench.open(0);
@@ -139,6 +155,25 @@ describe('transactions', () => {
     bench.read(host, '/x', transaction);
     bench.write(host, '/x', '2');
     expect(bench.end(host, transaction)).toBeUndefined();
+  });
+});
+
+describe('Domains.cleanup', () => {
+  it('for as long as a domain is down, whatever happens to any other fires @releaseDomain', () => {
+    const bench = new Bench();
+    bench.store.watch(bench.open(0), '@releaseDomain', 't');
+    const heard = (happen: () => void): number => {
+      const before = bench.events.length;
+      happen();
+      return bench.events.length - before;
+    };
+    bench.store.introduce(5);
+    expect(heard(() => bench.store.shutdownDomain(6))).toBe(0);
+    expect(heard(() => bench.store.shutdownDomain(5))).toBe(1);
+    expect(heard(() => bench.store.shutdownDomain(6))).toBe(1);
+    expect(heard(() => bench.store.releaseDomain(6))).toBe(1);
+    bench.store.resume(5);
+    expect(heard(() => bench.store.shutdownDomain(6))).toBe(0);
   });
 });
 

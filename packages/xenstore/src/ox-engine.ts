@@ -140,6 +140,7 @@ export class OxEngine implements NodeEngine {
     return oxPath(canonical, this.#parts.quotas.pathSize);
   }
 
+  /** Shows the whole node, so a transaction that asked depends on all of it; a READ depends on the value alone. */
   find(context: NodeContext, path: string, mask: number): FoundNode | XenstoreErrorCode {
     const components = this.path(path);
     if (components === undefined) return 'EINVAL';

@@ -1,8 +1,17 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { oxDirectory, oxRead } from './ox-operations.ts';
 import { PROFILE_OXENSTORED } from './profile-oxenstored.ts';
 import { SnapshotMap } from './snapshot-map.ts';
 import { type StoreConnection, type Transaction, XenstoreStore } from './store.ts';
+
+const SEED = Number(process.env['VIRTLAB_SEED'] ?? Date.now() % 2 ** 31);
+const CAMPAIGN = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
+const runs = (count: number): { seed: number; numRuns: number } => ({
+  seed: SEED,
+  numRuns: Math.ceil(count * CAMPAIGN),
+});
+const LIMIT_MS = 30_000 * Math.max(1, CAMPAIGN);
 
 type Kind = 'write' | 'mkdir' | 'rm' | 'read' | 'directory' | 'chmod';
 
@@ -216,9 +225,11 @@ function perform(
   const context = { connection, transaction };
   const text = `/${path.join('/')}`;
   if (kind === 'read' || kind === 'directory') {
-    const node = store.find(context, text, 1);
-    if (typeof node === 'string') return `!${node}`;
-    return kind === 'read' ? `=${node.value}` : `=${[...node.children.names()].join(' ')}`;
+    // The requests, not `find`: that shows the whole node, so a transaction that used it depends on all of it.
+    const request = kind === 'read' ? oxRead(path) : oxDirectory(path);
+    const { answer } = store.oxenstored!.perform(context, request, false);
+    if (answer.kind !== 'reply') return answer.kind === 'error' ? `!${answer.code}` : 'OK';
+    return kind === 'read' ? `=${answer.payload}` : `=${answer.payload.split('\0').slice(0, -1).join(' ')}`;
   }
   const failure =
     kind === 'write'
@@ -245,7 +256,7 @@ function dumpStore(store: XenstoreStore, connection: StoreConnection, path: stri
 }
 
 describe('oxenstored against a model that copies the tree at every start', () => {
-  test.prop([fc.array(step, { maxLength: 120 })], { numRuns: 400 })(
+  test.prop([fc.array(step, { maxLength: 120, size: 'max' })], runs(400))(
     'answers, commits, conflicts and the tree that results are the same',
     (steps) => {
       const store = new XenstoreStore({ profile: { ...PROFILE_OXENSTORED, initialNodes: [] } });
@@ -285,13 +296,14 @@ describe('oxenstored against a model that copies the tree at every start', () =>
       expect(store.verify()).toEqual([]);
       expect(dumpStore(store, host, '/')).toEqual(dumpModel(model.tree));
     },
+    LIMIT_MS,
   );
 });
 
 describe('SnapshotMap', () => {
   const change = fc.record({ key: fc.nat({ max: 300 }), value: fc.option(fc.nat(), { nil: undefined }) });
 
-  test.prop([fc.array(change, { maxLength: 900 })], { numRuns: 60 })(
+  test.prop([fc.array(change, { maxLength: 900, size: 'max' })], runs(60))(
     'is a sorted map whose earlier versions stay as they were',
     (changes) => {
       let map = SnapshotMap.empty<number>();
@@ -316,5 +328,6 @@ describe('SnapshotMap', () => {
         for (const [key, value] of version.entries) expect(version.map.get(key)).toBe(value);
       }
     },
+    LIMIT_MS,
   );
 });

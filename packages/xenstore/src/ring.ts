@@ -39,7 +39,7 @@ export interface ServedRing {
 }
 
 /**
- * Serves a domain over its ring page: clears the indices, announces `features` if there are any, and hands over the
+ * Serves a domain over its ring page: clears the indices, writes `features` into it (`announces`), and hands over the
  * stream. If reconnection is among the features, it starts anew, with another stream, whenever the domain asks for it
  * (xenstore-ring.txt, "Reconnection"). With `reportsErrors` the page says why the stream ended, if it did. With
  * `keepsIndices` only a reconnection clears the indices, and what the domain sent before is read.
@@ -50,6 +50,7 @@ export function serveRing(
   accept: (stream: ByteStream) => void,
   reportsErrors: boolean = true,
   keepsIndices: boolean = false,
+  announces: boolean = features !== 0,
 ): ServedRing {
   let bound = port;
   let { page } = port;
@@ -59,7 +60,7 @@ export function serveRing(
     for (const field of cleared) {
       Atomics.store(page.u32, ringWord(page, field), 0);
     }
-    if (features !== 0) Atomics.store(page.u32, ringWord(page, 'server_features'), features);
+    if (announces) Atomics.store(page.u32, ringWord(page, 'server_features'), features);
     const opened = new RingStream(page, 'server', () => bound.kick(), reportsErrors);
     if (Atomics.load(page.u32, connectionWord) === XENSTORE_RECONNECT) {
       Atomics.store(page.u32, connectionWord, XENSTORE_CONNECTED);

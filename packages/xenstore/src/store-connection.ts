@@ -40,6 +40,11 @@ export class StoreConnection implements PermissionSubject {
     return this.domain.domid;
   }
 
+  /** Among the daemon's connections. A domain that is introduced again keeps its place. */
+  get place(): number {
+    return this.privileged ? this.sequence : this.domain.place;
+  }
+
   get target(): number | undefined {
     return this.domain.target;
   }

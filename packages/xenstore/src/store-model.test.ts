@@ -98,7 +98,7 @@ interface OpenTransaction {
 }
 
 describe('the store against a model', () => {
-  test.prop([fc.array(modelOperation, { maxLength: 150 })], { numRuns: 400 })(
+  test.prop([fc.array(modelOperation, { maxLength: 150, size: 'max' })], { numRuns: 400 })(
     'a committed transaction is as if executed at its end, an undisturbed one commits, reads see the last write',
     (operations) => {
       const store = new XenstoreStore();

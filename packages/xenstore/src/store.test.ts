@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { XS_PERM_NONE, XS_PERM_READ } from './permissions.ts';
+import { PROFILE_C_HEAD } from './profile-c-head.ts';
 import { type StoreConnection, XenstoreStore, type StoreOptions } from './store.ts';
 import { WatchIndex } from './watch-index.ts';
 
@@ -120,6 +121,68 @@ describe('XenstoreStore', () => {
     store.releaseDomain(5);
     expect(store.endTransaction(inside, transaction, true)).toBe('ENOMEM');
     expect(store.domain(5)).toBeUndefined();
+  });
+
+  describe('c-head: an owner dies since the transaction captured its node, or gave it one', () => {
+    function openHead() {
+      const dead = new Set<number>();
+      const domainExists = (domid: number): boolean => !dead.has(domid);
+      const { store, dom0 } = open({ profile: PROFILE_C_HEAD, domainExists });
+      store.write(dom0, '/a/k', '');
+      const start = () => {
+        const transaction = store.startTransaction(dom0.connection);
+        if (typeof transaction === 'string') throw new Error(transaction);
+        return { connection: dom0.connection, transaction };
+      };
+      const kill = (domid: number): void => {
+        dead.add(domid);
+        store.releaseDomain(domid);
+      };
+      return { store, dom0, start, kill };
+    }
+
+    it('domain_nbentry_inc, domain_nbentry_dec: ENOMEM to create below it or to give it away, EIO to remove it', () => {
+      const { store, dom0, start, kill } = openHead();
+      store.setPermissions(dom0, '/a', ['n5']);
+      const inside = start();
+      expect(store.find(inside, '/a', XS_PERM_READ)).toMatchObject({ value: '' });
+      kill(5);
+      expect(store.write(inside, '/a/b/c', '')).toBe('ENOMEM');
+      expect(store.find(inside, '/a/b', XS_PERM_READ)).toBe('ENOENT');
+      expect(store.setPermissions(inside, '/a', ['n0'])).toBe('ENOMEM');
+      expect(store.rm(inside, '/a')).toBe('EIO');
+      expect(store.endTransaction(inside, inside.transaction, true)).toBe('EAGAIN');
+      expect(store.domain(5)).toBeUndefined();
+      expect(store.verify()).toEqual([]);
+    });
+
+    it('finalize_transaction: the commit succeeds without the nodes of the dead domain', () => {
+      const { store, dom0, start, kill } = openHead();
+      const inside = start();
+      expect(store.setPermissions(inside, '/a', ['n5'])).toBeUndefined();
+      expect(store.write(inside, '/a/b/c', '')).toBeUndefined();
+      expect(store.setPermissions(inside, '/a/b', ['n0'])).toBeUndefined();
+      expect(store.write(inside, '/other', '1')).toBeUndefined();
+      kill(5);
+      expect(store.endTransaction(inside, inside.transaction, true)).toBeUndefined();
+      expect(store.find(dom0, '/a', XS_PERM_READ)).toMatchObject({ permissions: [{ domid: 0 }] });
+      expect(store.find(dom0, '/a/b', XS_PERM_READ)).toBe('ENOENT');
+      expect(store.find(dom0, '/other', XS_PERM_READ)).toMatchObject({ value: '1' });
+      expect(store.domain(5)).toBeUndefined();
+      expect(store.verify()).toEqual([]);
+    });
+
+    it('check_store: a removal that failed at a dead owner’s node takes it and its name at the commit', () => {
+      const { store, dom0, start, kill } = openHead();
+      const inside = start();
+      expect(store.setPermissions(inside, '/a', ['n5'])).toBeUndefined();
+      kill(5);
+      expect(store.rm(inside, '/a')).toBe('EIO');
+      expect(store.find(inside, '/a', XS_PERM_READ)).toMatchObject({ value: '' });
+      expect(store.endTransaction(inside, inside.transaction, true)).toBeUndefined();
+      expect(store.find(dom0, '/a', XS_PERM_READ)).toBe('ENOENT');
+      expect(store.verify()).toEqual([]);
+    });
   });
 
   it('quota_trans_nodes: a guest’s transaction touches 1024 nodes, then fails', () => {

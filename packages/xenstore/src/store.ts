@@ -43,6 +43,11 @@ export interface StoreOptions {
    * nodes. Default: every id that is not reserved, since a store without a hypervisor cannot know.
    */
   readonly domainExists?: (domid: number) => boolean;
+  /**
+   * Whether the domain has shut down and does not run again. Default: what `shutdownDomain` and `resume` said. Asked about
+   * every domain that was introduced when something happened to any; leave it out where the hypervisor names the domain.
+   */
+  readonly domainIsDown?: (domid: number) => boolean;
   /** Asked when a transaction ends: true makes it fail with EAGAIN, as if it had met another one. For tests. */
   readonly forceConflict?: () => boolean;
   /** Quotas that count as used up, for privileged connections too; may change while running. For tests. */
@@ -84,6 +89,7 @@ export class XenstoreStore {
   readonly #clock = { generation: 0 };
   readonly #gate: QuotaGate;
   readonly #domainExists: (domid: number) => boolean;
+  readonly #isDown: (domain: DomainRecord) => boolean;
   readonly #observer: StoreObserver;
   #connectionSequence = 0;
   #openTransactionCount = 0;
@@ -95,6 +101,9 @@ export class XenstoreStore {
     this.quotas = { ...this.profile.quotas, ...options.quotas };
     this.#observer = options.observer ?? NO_OBSERVER;
     this.#gate = new QuotaGate(this.#observer, options.fullQuotas ?? new Set());
+    const { domainIsDown } = options;
+    this.#isDown =
+      domainIsDown === undefined ? (domain) => domain.shutdown : ({ domid }) => domainIsDown(domid);
     this.#domainExists = options.domainExists ?? ((domid) => domid < DOMID_FIRST_RESERVED);
     this.#domains = new DomainTable(() => this.#clock.generation, this.profile, this.quotas);
     this.#domains.get(0).introduced = true;
@@ -152,6 +161,7 @@ export class XenstoreStore {
     this.#connectionSequence += 1;
     const domain = this.#domains.get(identity.domid);
     if (!identity.privileged) this.writeRateLimit?.join(domain);
+    if (!identity.privileged && domain.place === 0) domain.place = this.#connectionSequence;
     const connection = new StoreConnection(domain, identity.privileged, this.#connectionSequence, onEvent);
     this.#connections.add(connection);
     return connection;
@@ -269,11 +279,13 @@ export class XenstoreStore {
   releaseDomain(domid: number): void {
     const domain = this.#domains.find(domid);
     this.oxenstored?.forgetPorts(domid);
-    if (domain === undefined || domid === 0) return;
+    if (domain === undefined || domid === 0 || (this.oxenstored !== undefined && !domain.introduced)) {
+      if (this.#lookForDown()) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
+      return; // oxenstored does not know of domains not introduced, and leaves them their nodes
+    }
     this.writeRateLimit?.leave(domain);
     this.#actor = undefined;
     if (this.oxenstored !== undefined) {
-      if (!domain.introduced) return; // that daemon does not know of such domains, and leaves them their nodes
       this.oxenstored.removeDomain(domid);
       this.#domains.delete(domid);
       this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
@@ -283,16 +295,40 @@ export class XenstoreStore {
     forgetDomain(this.profile, this.#tree, domid);
     this.#watches.forgetDomain(domid);
     this.#domains.delete(domid);
-    if (domain.introduced) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
+    const hasDown = !this.#domainExists(domid) && this.#lookForDown();
+    if (domain.introduced || hasDown) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
+  }
+
+  /** Whether the domain's connection is the one that the daemon looks at after this one. */
+  isNextAfter({ place: from }: StoreConnection, domid: number): boolean {
+    const place = this.#domains.find(domid)?.place ?? 0;
+    if (place <= from) return false;
+    for (const other of this.#connections) if (other.place > from && other.place < place) return false;
+    for (const other of this.#domains.all()) if (other.place > from && other.place < place) return false;
+    return true;
   }
 
   /** The domain has shut down or crashed but exists: `@releaseDomain` fires, until `resume` once but in oxenstored. */
   shutdownDomain(domid: number): void {
     const domain = this.#domains.find(domid);
-    if (domain === undefined || !domain.introduced) return;
-    if (domain.shutdown && this.oxenstored === undefined) return;
-    domain.shutdown = true;
-    this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid, ['domain', 'plain']);
+    const isNew = domain?.introduced === true && (!domain.shutdown || this.oxenstored !== undefined);
+    if (isNew) domain.shutdown = true;
+    if (this.#lookForDown() || isNew)
+      this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid, ['domain', 'plain']);
+  }
+
+  /**
+   * Something happened to some domain, so all are looked at: whether one is down that was not known to be (`domain_cleanup`),
+   * or known or not in oxenstored (domains.ml, `cleanup`).
+   */
+  #lookForDown(): boolean {
+    let isAny = false;
+    for (const domain of this.#domains.all()) {
+      if (domain.domid === 0 || !domain.introduced || !this.#isDown(domain)) continue;
+      isAny ||= this.oxenstored !== undefined || !domain.shutdown;
+      domain.shutdown = true;
+    }
+    return isAny;
   }
 
   resume(domid: number): void {

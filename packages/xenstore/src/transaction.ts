@@ -12,6 +12,8 @@ export interface AccessedNode {
   /** The transaction's own version; undefined: not there, or removed. */
   node: TreeNode | undefined;
   modified: boolean;
+  /** It can be read, but goes at the end, and its parent does not know: a removal stopped at it. */
+  lost: boolean;
   /** Event to fire at commit: for this node and above only (`exact`), or for the subtree. */
   event: 'none' | 'exact' | 'subtree';
 }
@@ -61,7 +63,14 @@ export class Transaction {
   capture(path: string, node: TreeNode | undefined): AccessedNode {
     node?.children.pin();
     this.#charge(this.#cost(path, node));
-    const accessed: AccessedNode = { path, original: node, node, modified: false, event: 'none' };
+    const accessed: AccessedNode = {
+      path,
+      original: node,
+      node,
+      modified: false,
+      lost: false,
+      event: 'none',
+    };
     this.#accessed.set(path, accessed);
     return accessed;
   }
@@ -72,6 +81,14 @@ export class Transaction {
     this.#charge(this.#cost(path, node) - this.#cost(path, accessed.node));
     accessed.node = node;
     accessed.modified = true;
+    accessed.lost = false;
+  }
+
+  /** A removal got as far as this node and failed. */
+  lose(path: string): void {
+    const accessed = this.#captured(path);
+    accessed.modified = true;
+    accessed.lost = true;
   }
 
   /** What the payer would come to if this version of `path` had `size` bytes. */
@@ -92,6 +109,16 @@ export class Transaction {
 
   nodeCountDeltas(): ReadonlyMap<number, number> {
     return this.#nodeCountDelta;
+  }
+
+  /** As they are now, for `restoreCounts`. */
+  copyOfCounts(): ReadonlyMap<number, number> {
+    return new Map(this.#nodeCountDelta);
+  }
+
+  restoreCounts(counts: ReadonlyMap<number, number>): void {
+    this.#nodeCountDelta.clear();
+    for (const [domid, delta] of counts) this.#nodeCountDelta.set(domid, delta);
   }
 
   /** First node that is not as it was when the transaction touched it. */

@@ -11,13 +11,23 @@ let emptyList: ChildList | undefined;
  */
 export class ChildList {
   readonly #names: Set<string>;
+  /** Every name, where one is there twice; `#names` then stands still. */
+  #repeating: string[] | undefined;
   #size: number;
   #pinned = false;
   #encoded: ByteString | undefined;
 
-  private constructor(names: Set<string>, size: number) {
+  private constructor(names: Set<string>, size: number, repeating?: readonly string[]) {
     this.#names = names;
     this.#size = size;
+    if (repeating !== undefined) this.#repeating = [...repeating];
+  }
+
+  /** A list of these names. */
+  static of(names: readonly string[]): ChildList {
+    let list = ChildList.EMPTY;
+    for (const name of names) list = list.with(name);
+    return list;
   }
 
   /**
@@ -30,7 +40,7 @@ export class ChildList {
   }
 
   get count(): number {
-    return this.#names.size;
+    return this.#repeating?.length ?? this.#names.size;
   }
 
   /** Bytes of the names, each with its NUL. */
@@ -44,36 +54,51 @@ export class ChildList {
   }
 
   has(name: string): boolean {
-    return this.#names.has(name);
+    return this.#repeating?.includes(name) ?? this.#names.has(name);
   }
 
   names(): IterableIterator<string> {
-    return this.#names.values();
+    return (this.#repeating ?? this.#names).values();
   }
 
   /** The names, each with its NUL: the payload of a DIRECTORY reply. */
   encoded(): ByteString {
-    this.#encoded ??= this.#names.size === 0 ? '' : `${[...this.#names].join('\0')}\0`;
+    this.#encoded ??= this.count === 0 ? '' : `${[...this.names()].join('\0')}\0`;
     return this.#encoded;
   }
 
-  /** A list that also has `name` at its end: this one, changed, unless it is pinned. */
+  /**
+   * A list that also has `name` at its end: this one, changed, unless it is pinned. A name that is there already is
+   * there twice then, as in the daemon: in a transaction whose parent is older than the child's removal (`add_child`).
+   */
   with(name: string): ChildList {
     const list = this.#own();
-    list.#names.add(name);
+    const before = list.#names.size;
+    if (list.#repeating !== undefined) list.#repeating.push(name);
+    else if (list.#names.add(name).size === before) list.#repeating = [...list.#names, name];
     list.#size += name.length + 1;
     return list;
   }
 
+  /** A list with one `name` less, the first. */
   without(name: string): ChildList {
     const list = this.#own();
-    if (list.#names.delete(name)) list.#size -= name.length + 1;
-    return list.#names.size === 0 ? ChildList.EMPTY : list;
+    if (list.#take(name)) list.#size -= name.length + 1;
+    return list.count === 0 ? ChildList.EMPTY : list;
+  }
+
+  #take(name: string): boolean {
+    if (this.#repeating === undefined) return this.#names.delete(name);
+    const index = this.#repeating.indexOf(name);
+    if (index >= 0) this.#repeating.splice(index, 1);
+    return index >= 0;
   }
 
   #own(): ChildList {
     const list =
-      this.#pinned || this === ChildList.EMPTY ? new ChildList(new Set(this.#names), this.#size) : this;
+      this.#pinned || this === ChildList.EMPTY
+        ? new ChildList(new Set(this.#names), this.#size, this.#repeating)
+        : this;
     list.#encoded = undefined;
     return list;
   }

@@ -37,6 +37,7 @@ export function stepsOf(rows: readonly (Row | Step)[], home: string): Step[] {
 
 export const create = (domid: number): Step => ({ kind: 'create', domid });
 export const destroy = (domid: number): Step => ({ kind: 'destroy', domid });
+export const destroyAtOnce = (domid: number): Step => ({ kind: 'destroy', domid, atOnce: true });
 export const shutdown = (domid: number): Step => ({ kind: 'shutdown', domid });
 export const introduce = (domid: number): Step => ({ kind: 'introduce', on: '0', domid });
 export const raw = (on: ConnectionName, bytes: string): Step => ({ kind: 'raw', on, bytes });

@@ -10,6 +10,7 @@ import { PERMISSION_GROUPS } from './permissions.ts';
 import { DOM0_PROBES, GUEST_PROBES, TRANSACTION_PROBES } from './probes.ts';
 import { RING_GROUPS } from './rings.ts';
 import { SESSION_GROUPS } from './sessions.ts';
+import { STALE_GROUPS } from './stale-views.ts';
 
 /** Everything that is always compared. */
 export const FIXED_GROUPS: readonly FixedGroup[] = [
@@ -18,6 +19,7 @@ export const FIXED_GROUPS: readonly FixedGroup[] = [
   ...PERMISSION_GROUPS,
   ...LIMIT_GROUPS,
   ...RING_GROUPS,
+  ...STALE_GROUPS,
   DOM0_PROBES,
   GUEST_PROBES,
   TRANSACTION_PROBES,

@@ -3,8 +3,10 @@ import { operationNumber } from '../operations.ts';
 import {
   type FixedCase,
   type FixedGroup,
+  type Row,
   create,
   destroy,
+  destroyAtOnce,
   guest,
   introduce,
   raw,
@@ -54,6 +56,19 @@ const FRAMING: readonly FixedCase[] = [
       ['5', 'READ', '$|'],
     ],
   },
+];
+
+/** Without the node that domain 6 makes, the transaction would be answered the same again. */
+const CONFLICT_WITH_6: readonly Row[] = [
+  ['0', 'MKDIR', '/of6|'],
+  ['0', 'SET_PERMS', '/of6|n6|'],
+  ['0', 'MKDIR', '/shared|'],
+  ['0', 'SET_PERMS', '/shared|b0|'],
+  ['0', 'START=t', '|'],
+  ['0/t', 'RM', '/shared/a/b|'],
+  ['0/t', 'WRITE', '/mine|'],
+  ['6', 'WRITE', '/shared/a/b/c|'],
+  ['0/t', 'END', 'T|'],
 ];
 
 const RINGS: readonly FixedCase[] = [
@@ -115,6 +130,33 @@ const RINGS: readonly FixedCase[] = [
       ['0', 'IS_DOMAIN_INTRODUCED', '6|'],
       ['0', 'RESUME', '6|'],
       ['0', 'RELEASE', '6|'],
+    ],
+  },
+  {
+    name: 'shutdown of a domain that was never introduced, while another is down',
+    rows: [['0', 'WATCH', '@releaseDomain|out|'], create(7), ...guest(6), shutdown(6), shutdown(7)],
+  },
+  {
+    name: 'destruction of a domain that was never introduced, while another is down after RESUME',
+    rows: [
+      ['0', 'WATCH', '@releaseDomain|out|'],
+      create(7),
+      ...guest(6),
+      shutdown(6),
+      ['0', 'RESUME', '6|'],
+      destroy(7),
+    ],
+  },
+  {
+    name: 'shutdown, RELEASE, end of another',
+    rows: [
+      ['0', 'WATCH', '@releaseDomain|out|'],
+      ...guest(6),
+      ...guest(7),
+      shutdown(6),
+      ['0', 'RELEASE', '6|'],
+      shutdown(7),
+      destroy(7),
     ],
   },
   {
@@ -188,6 +230,27 @@ const RINGS: readonly FixedCase[] = [
   {
     name: 'domain of which another has the rights dies and comes back',
     rows: [...guest(6), ...guest(7), ['0', 'SET_TARGET', '6|7|'], destroy(7), create(7), introduce(7)],
+  },
+  {
+    name: 'domain that made a transaction fail dies at once',
+    rows: [
+      ...guest(6),
+      ['0', 'WATCH', '@releaseDomain|out|'],
+      ...CONFLICT_WITH_6,
+      destroyAtOnce(6),
+      ['0', 'DIRECTORY', '/of6|'],
+    ],
+  },
+  {
+    name: 'domain that made a transaction fail dies when that is forgiven',
+    rows: [
+      ...guest(6),
+      ['0', 'WATCH', '@releaseDomain|out|'],
+      ...CONFLICT_WITH_6,
+      destroy(6),
+      ['0', 'DIRECTORY', '/of6|'],
+      ['0', 'READ', '/of6|'],
+    ],
   },
   {
     name: 'domain that is its own target dies and comes back',

@@ -163,6 +163,67 @@ const TRANSACTIONS: readonly FixedCase[] = [
   },
 ];
 
+/** Every change touches the root, so these are done again when they end, and only then compared. */
+const ON_THE_ROOT: readonly FixedCase[] = [
+  {
+    name: 'READ of /, which others gave a child',
+    rows: [
+      ['0', 'START=t', '|'],
+      ['0/t', 'WRITE', '/|'],
+      ['0', 'WRITE', '/a|'],
+      ['0/t', 'READ', '/|'],
+      ['0/t', 'END', 'T|'],
+      ['0', 'DIRECTORY', '/|'],
+    ],
+  },
+  {
+    name: 'READ of / before others gave it a child',
+    rows: [
+      ['0', 'START=t', '|'],
+      ['0/t', 'READ', '/|'],
+      ['0/t', 'WRITE', '/|'],
+      ['0', 'WRITE', '/a|'],
+      ['0/t', 'END', 'T|'],
+      ['0', 'DIRECTORY', '/|'],
+    ],
+  },
+  {
+    name: 'DIRECTORY of /, which others gave a value',
+    rows: [
+      ['0', 'START=t', '|'],
+      ['0/t', 'WRITE', '/a|'],
+      ['0', 'WRITE', '/|1'],
+      ['0/t', 'DIRECTORY', '/|'],
+      ['0/t', 'END', 'T|'],
+      ['0', 'READ', '/|'],
+    ],
+  },
+  {
+    name: 'DIRECTORY of /a, which others gave a value',
+    rows: [
+      ['0', 'WRITE', '/a|'],
+      ['0', 'START=t', '|'],
+      ['0/t', 'DIRECTORY', '/a|'],
+      ['0/t', 'WRITE', '/|'],
+      ['0', 'WRITE', '/a|2'],
+      ['0/t', 'END', 'T|'],
+      ['0', 'READ', '/a|'],
+    ],
+  },
+  {
+    name: 'GET_PERMS of /, which others gave a value and a child',
+    rows: [
+      ['0', 'START=t', '|'],
+      ['0/t', 'GET_PERMS', '/|'],
+      ['0/t', 'WRITE', '/|'],
+      ['0', 'WRITE', '/a|'],
+      ['0', 'WRITE', '/|1'],
+      ['0/t', 'END', 'T|'],
+      ['0', 'READ', '/|'],
+    ],
+  },
+];
+
 const WATCHES: readonly FixedCase[] = [
   {
     name: 'what fires a watch',
@@ -305,5 +366,6 @@ const WATCHES: readonly FixedCase[] = [
 
 export const SESSION_GROUPS: readonly FixedGroup[] = [
   { name: 'transactions against changes', cases: TRANSACTIONS },
+  { name: 'transactions on the root', isolated: true, cases: ON_THE_ROOT },
   { name: 'what watches hear', before: guest(5), cases: WATCHES },
 ];

@@ -12,6 +12,8 @@ import { domainEnd } from './virtlab-daemon.ts';
 import { connectSocket } from './virtlab-socket.ts';
 
 const PAGE_SIZE = 4096;
+/** `conflict-max-history-seconds` of the configuration that Xen ships. */
+const OX_TICK_MS = 50;
 
 /** A daemon of Xen: Debian's, or `program`. */
 export function realSubject(kind: RealXenstoredKind, program?: string): Subject {
@@ -19,14 +21,15 @@ export function realSubject(kind: RealXenstoredKind, program?: string): Subject 
     name: program ?? (kind === 'c' ? 'C xenstored' : 'oxenstored'),
     start: async () => {
       const daemon = await startRealXenstored({ kind, ...(program === undefined ? {} : { program }) });
-      return runningDaemon(daemon);
+      return runningDaemon(daemon, kind === 'oxenstored' ? { conflictTickMs: OX_TICK_MS } : {});
     },
   };
 }
 
-function runningDaemon(daemon: RealXenstored): RunningDaemon {
+function runningDaemon(daemon: RealXenstored, more: Pick<RunningDaemon, 'conflictTickMs'>): RunningDaemon {
   const mappings: SharedMapping[] = [];
   return {
+    ...more,
     get messages() {
       return daemon.messages;
     },

@@ -18,6 +18,8 @@ export interface RunningDaemon {
   createDomain(domid: number): Promise<DomainEnd>;
   shutdownDomain(domid: number): void;
   destroyDomain(domid: number): void;
+  /** Time after which it forgives a domain one conflict that it caused, if it keeps account of that. */
+  readonly conflictTickMs?: number;
   /** What it wrote to its standard error; empty when it has none. */
   readonly messages: string;
   close(): Promise<void>;

@@ -47,8 +47,12 @@ export function startServer(
   profile: XenstoreProfile,
   schedule?: (run: () => void) => void,
 ): { readonly server: XenstoreServer; readonly machine: MemoryMachine } {
-  const machine = new MemoryMachine(profile.name !== 'c-head');
-  const store = new XenstoreStore({ profile, domainExists: (domid) => machine.exists(domid) });
+  const machine = new MemoryMachine(profile.name === 'c-head');
+  const store = new XenstoreStore({
+    profile,
+    domainExists: (domid) => machine.exists(domid),
+    ...(machine.namesDomains ? {} : { domainIsDown: (domid: number) => machine.isDown(domid) }),
+  });
   const server = new XenstoreServer({
     store,
     domains: { attach: (domid, _gfn, port) => machine.attach(domid, port) },
@@ -70,19 +74,24 @@ interface MemoryDomain {
 /** Domains with their ring pages in this process's memory. */
 class MemoryMachine {
   readonly #domains = new Map<number, MemoryDomain>();
-  readonly #repeatsShutdown: boolean;
+  /** Whether the daemon is told which domain something happened to. */
+  readonly namesDomains: boolean;
   server: XenstoreServer | undefined;
 
   /**
    * Older daemons look at every domain whenever Xen says that something happened, so one that is still down counts
    * again after RESUME; to newer ones Xen names the domain that changed, once.
    */
-  constructor(repeatsShutdown: boolean) {
-    this.#repeatsShutdown = repeatsShutdown;
+  constructor(namesDomains: boolean) {
+    this.namesDomains = namesDomains;
   }
 
   exists(domid: number): boolean {
     return domid === 0 || this.#domains.has(domid);
+  }
+
+  isDown(domid: number): boolean {
+    return this.#domains.get(domid)?.isDown === true;
   }
 
   /** The grant cannot be mapped without a domain; a port must be the one that it offers. */
@@ -106,7 +115,7 @@ class MemoryMachine {
       createDomain: (domid) => Promise.resolve(this.#create(domid)),
       shutdownDomain: (domid) => {
         const domain = this.#domains.get(domid);
-        if (domain === undefined || (domain.isDown && !this.#repeatsShutdown)) return;
+        if (domain === undefined || (domain.isDown && this.namesDomains)) return;
         domain.isDown = true;
         this.server?.shutdownDomain(domid as DomId);
       },
