@@ -120,11 +120,11 @@ describe.each(PROFILES)('profile $name: what an operation looks at', (profile) =
       const { store, tools, write } = bench(nodeCount);
       const context = { connection: tools, transaction: undefined };
       for (const domid of [5, 6]) {
-        store.introduce(domid);
+        store.domains.introduce(domid);
         write(`/guests/${domid}`);
         store.setPermissions(context, `/guests/${domid}`, [`n${domid}`]);
       }
-      return workOf(() => store.releaseDomain(5));
+      return workOf(() => store.domains.release(5));
     });
     expect(large).toBe(small);
   });

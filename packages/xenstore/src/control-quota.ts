@@ -66,9 +66,9 @@ function showUse(request: Request, domid: number): Outcome {
 function showHighest(request: Request, parameters: readonly string[]): Outcome {
   const { store } = request;
   if (parameters.length > 1 || (parameters.length === 1 && parameters[0] !== '-r')) return 'EINVAL';
-  if (parameters.length === 1) store.resetHighWater();
+  if (parameters.length === 1) store.domains.resetHighWater();
   const lines = hardQuotas(store.profile).map(
-    ({ name, item }) => `${name.padEnd(17)}: ${String(store.highWater.get(item)).padStart(8)}\n`,
+    ({ name, item }) => `${name.padEnd(17)}: ${String(store.domains.highWater.get(item)).padStart(8)}\n`,
   );
   request.reply(`Max. seen accounting values:\n${lines.join('')}\0`);
   return undefined;

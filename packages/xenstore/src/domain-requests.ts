@@ -28,9 +28,9 @@ export function release(request: Request): Outcome {
   const domid = introducedDomain(request);
   if (typeof domid === 'string') return domid;
   const { store } = request;
-  const isReferenced = store.dropReference(domid);
+  const isReferenced = store.domains.dropReference(domid);
   // The daemon's loop holds the connection that it looks at next; that one goes when its turn comes.
-  const isHeld = store.isNextAfter(request.connection, domid);
+  const isHeld = store.domains.isNextAfter(request.connection, domid);
   if (isHeld) request.reply(ACK);
   if (!isReferenced) request.administration.releaseDomain(domid);
   if (!isHeld) request.reply(ACK);
@@ -41,7 +41,7 @@ export function release(request: Request): Outcome {
 export function resume(request: Request): Outcome {
   const domid = introducedDomain(request);
   if (typeof domid === 'string') return domid;
-  request.store.resume(domid);
+  request.store.domains.resume(domid);
   request.reply(ACK);
   return undefined;
 }
@@ -57,7 +57,7 @@ export function setTarget(request: Request): Outcome {
     const failure = notConnected(request, each);
     if (failure !== undefined) return failure;
   }
-  request.store.setTarget(domid, target);
+  request.store.domains.setTarget(domid, target);
   request.reply(ACK);
   return undefined;
 }
@@ -74,7 +74,7 @@ export function getDomainPath(request: Request): Outcome {
 export function isDomainIntroduced(request: Request): Outcome {
   const domid = singleDomid(request);
   if (domid === undefined) return 'EINVAL';
-  request.reply(`${request.store.isIntroduced(domid) ? XS_TRUE : XS_FALSE}\0`);
+  request.reply(`${request.store.domains.isIntroduced(domid) ? XS_TRUE : XS_FALSE}\0`);
   return undefined;
 }
 

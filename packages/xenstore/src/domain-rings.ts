@@ -67,7 +67,7 @@ export class DomainRings {
     return settled(this.#host?.attach(domId(domid), gfn, named, portOf), (ring) => {
       // A domain that is introduced anew stays so even if its port cannot be bound again (`introduce_domain`).
       if (typeof ring === 'string') return isKnown ? undefined : ring;
-      this.#store.introduce(domid);
+      this.#store.domains.introduce(domid);
       if (ring !== undefined) this.#serve(ring, domid, isKnown);
       return undefined;
     });

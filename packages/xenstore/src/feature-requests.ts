@@ -79,7 +79,7 @@ export function setQuota(request: Request): Outcome {
 function existingDomain(request: Request, text: string): DomainRecord | 'EINVAL' | 'ENOENT' {
   const domid = parseDomid(request, text);
   if (domid === undefined) return 'EINVAL';
-  return request.store.existingDomain(domid) ?? 'ENOENT';
+  return request.store.domains.existing(domid) ?? 'ENOENT';
 }
 
 function quotaKey(request: Request, name: string): keyof XenstoreQuotas | undefined {

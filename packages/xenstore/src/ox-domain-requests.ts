@@ -68,7 +68,7 @@ export function oxResume(request: OxRequest): OxOutcome {
   if (domid === undefined || request.request.store.domain(domid)?.introduced !== true) {
     return oxFailure('EINVAL');
   }
-  request.request.store.resume(domid);
+  request.request.store.domains.resume(domid);
   return OX_ACK;
 }
 
@@ -91,7 +91,7 @@ export function oxSetTarget(request: OxRequest): OxOutcome {
   const { store } = request.request;
   const domid = Number(oxFirstInteger(domidText));
   if (store.domain(domid)?.introduced !== true) return oxFailure('ENOENT');
-  store.setTarget(domid, Number(oxFirstInteger(targetText)));
+  store.domains.setTarget(domid, Number(oxFirstInteger(targetText)));
   return OX_ACK;
 }
 

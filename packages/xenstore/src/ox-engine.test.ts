@@ -95,10 +95,10 @@ describe('Store.write, Store.mkdir', () => {
     bench.store.setPermissions(context, '/p', ['n7', 'n5', 'r5', 'w6']);
     expect(bench.read(guest, '/p')).toBe('!EACCES');
     expect(bench.read(other, '/p')).toBe('!EACCES');
-    bench.store.setTarget(6, 7);
+    bench.store.domains.setTarget(6, 7);
     expect(bench.read(other, '/p')).toBe('1');
     expect(bench.write(other, '/p', '2')).toBeUndefined();
-    bench.store.setTarget(5, 0);
+    bench.store.domains.setTarget(5, 0);
     expect(bench.write(guest, '/p', '3')).toBeUndefined();
   });
 });
@@ -167,13 +167,13 @@ describe('Domains.cleanup', () => {
       happen();
       return bench.events.length - before;
     };
-    bench.store.introduce(5);
-    expect(heard(() => bench.store.shutdownDomain(6))).toBe(0);
-    expect(heard(() => bench.store.shutdownDomain(5))).toBe(1);
-    expect(heard(() => bench.store.shutdownDomain(6))).toBe(1);
-    expect(heard(() => bench.store.releaseDomain(6))).toBe(1);
-    bench.store.resume(5);
-    expect(heard(() => bench.store.shutdownDomain(6))).toBe(0);
+    bench.store.domains.introduce(5);
+    expect(heard(() => bench.store.domains.shutdown(6))).toBe(0);
+    expect(heard(() => bench.store.domains.shutdown(5))).toBe(1);
+    expect(heard(() => bench.store.domains.shutdown(6))).toBe(1);
+    expect(heard(() => bench.store.domains.release(6))).toBe(1);
+    bench.store.domains.resume(5);
+    expect(heard(() => bench.store.domains.shutdown(6))).toBe(0);
   });
 });
 

@@ -232,7 +232,7 @@ describe('ring page of profile c-head', () => {
       [12, 0],
     ] as const) {
       const { page, ring, xenstore } = await introduceGuest(PROFILE_C_HEAD, (store) => {
-        store.existingDomain(5)!.features = features;
+        store.domains.existing(5)!.features = features;
       });
       expect(field(page, 'server_features')).toBe(features);
       ring.stream.send(new Uint8Array([2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 0]));
@@ -243,7 +243,7 @@ describe('ring page of profile c-head', () => {
 
   it('do_watch: a domain without the feature may not give a depth', async () => {
     const { ring } = await introduceGuest(PROFILE_C_HEAD, (store) => {
-      store.existingDomain(5)!.features = 2;
+      store.domains.existing(5)!.features = 2;
     });
     const guest = new ScriptConnection(ring.stream);
     guest.send(XS_WATCH, 0, '/w\0t\x001\0');

@@ -135,20 +135,20 @@ export class XenstoreServer {
 
   /** The domain is gone: its connections end, its nodes disappear, `@releaseDomain` fires. */
   releaseDomain(domid: DomId): void {
-    if (this.store.detach(domid)) return;
-    for (const kept of this.store.takeDetached(domid)) this.releaseDomain(kept as DomId);
+    if (this.store.domains.detach(domid)) return;
+    for (const kept of this.store.domains.takeDetached(domid)) this.releaseDomain(kept as DomId);
     this.#rings.close(domid);
     for (const connection of this.#connections) {
       if (connection.identity.domid === domid && !connection.identity.privileged)
         connection.close(undefined, 'its domain is gone');
     }
-    this.store.releaseDomain(domid);
+    this.store.domains.release(domid);
     this.#flush();
   }
 
   /** The domain has shut down or crashed, but still exists: `@releaseDomain` fires, once. */
   shutdownDomain(domid: DomId): void {
-    this.store.shutdownDomain(domid);
+    this.store.domains.shutdown(domid);
     this.#flush();
   }
 

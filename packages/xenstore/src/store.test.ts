@@ -32,7 +32,7 @@ describe('XenstoreStore', () => {
     store.setPermissions(dom0, '/a', ['n0', 'r5']);
     expect(read()).toBe('x');
     store.write(dom0, '/b', 'x'); // a domain that comes in the same generation as the entry counts as the same
-    store.releaseDomain(5);
+    store.domains.release(5);
     expect(read()).toBe('EACCES');
     store.write(dom0, '/a', 'y');
     expect(read()).toBe('EACCES');
@@ -57,7 +57,7 @@ describe('XenstoreStore', () => {
     }
     store.watch(dom0.connection, '/', 'w');
     store.watch(dom0.connection, '/a/own/x', 'x');
-    store.releaseDomain(5);
+    store.domains.release(5);
     expect(events).toEqual(['w:/z/own', 'x:/a/own/x', 'w:/a/own', 'w:/m']);
     expect(store.verify()).toEqual([]);
     expect(store.domain(5)).toBeUndefined();
@@ -67,7 +67,7 @@ describe('XenstoreStore', () => {
   it('a dead domain that owned the root leaves it to domain 0', () => {
     const { store, dom0 } = open();
     store.setPermissions(dom0, '/', ['n5']);
-    store.releaseDomain(5);
+    store.domains.release(5);
     expect(store.find(dom0, '/', XS_PERM_NONE)).toMatchObject({ permissions: [{ domid: 0 }] });
     expect(store.verify()).toEqual([]);
   });
@@ -79,9 +79,9 @@ describe('XenstoreStore', () => {
     const connection = store.openConnection({ domid: 5, privileged: false }, () => undefined);
     const context = { connection, transaction: undefined };
     expect(store.find(context, '/a', XS_PERM_READ)).toBe('EACCES');
-    store.setTarget(5, 6);
+    store.domains.setTarget(5, 6);
     expect(store.find(context, '/a', XS_PERM_READ)).toMatchObject({ value: 'x' });
-    store.releaseDomain(6);
+    store.domains.release(6);
     store.write(dom0, '/a', 'y');
     store.setPermissions(dom0, '/a', ['n6']);
     expect(store.find(context, '/a', XS_PERM_READ)).toBe('EACCES');
@@ -118,7 +118,7 @@ describe('XenstoreStore', () => {
     const inside = { connection: dom0.connection, transaction };
     expect(store.setPermissions(inside, '/a', ['n5'])).toBeUndefined();
     dead.add(5);
-    store.releaseDomain(5);
+    store.domains.release(5);
     expect(store.endTransaction(inside, transaction, true)).toBe('ENOMEM');
     expect(store.domain(5)).toBeUndefined();
   });
@@ -136,7 +136,7 @@ describe('XenstoreStore', () => {
       };
       const kill = (domid: number): void => {
         dead.add(domid);
-        store.releaseDomain(domid);
+        store.domains.release(domid);
       };
       return { store, dom0, start, kill };
     }

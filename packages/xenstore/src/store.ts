@@ -1,8 +1,7 @@
-import { XS_INTRODUCE_DOMAIN, XS_RELEASE_DOMAIN } from '@virtlab/abi/xs-wire';
-import { DOMID_FIRST_RESERVED, DOMID_SELF } from '@virtlab/abi/xen';
+import { DOMID_FIRST_RESERVED } from '@virtlab/abi/xen';
 import type { ByteString } from './byte-string.ts';
 import { type DaemonClock, SYSTEM_CLOCK } from './daemon-clock.ts';
-import { type DomainRecord, DomainTable, type HighWater } from './domain-table.ts';
+import { type DomainRecord, DomainTable } from './domain-table.ts';
 import type { XenstoreErrorCode } from './errors.ts';
 import { LiveTree } from './live-tree.ts';
 import { baseName, parentPath } from './path.ts';
@@ -10,13 +9,14 @@ import { XS_PERM_READ } from './permissions.ts';
 import type { XenstoreProfile, XenstoreQuotas } from './profile.ts';
 import { PROFILE_C_4_17 } from './profile-c-4-17.ts';
 import { StoreConnection, type StoreWatch, type WatchEventSink } from './store-connection.ts';
+import { StoreDomains } from './store-domains.ts';
 import { describeUse, type StoreUse, verifyTree } from './store-report.ts';
 import type { FoundNode, NodeContext, NodeEngine } from './node-engine.ts';
 import { NodeOperations } from './node-operations.ts';
 import { OxEngine } from './ox-engine.ts';
 import { QuotaGate } from './quota-gate.ts';
 import { exceedsQuota } from './quota-rules.ts';
-import { forgetDomain, initialNodes } from './special-nodes.ts';
+import { initialNodes } from './special-nodes.ts';
 import { type StoreImage, loadImage, saveImage } from './store-image.ts';
 import { NO_OBSERVER, type StoreObserver } from './store-observer.ts';
 import { Transaction } from './transaction.ts';
@@ -77,6 +77,8 @@ export class XenstoreStore {
   readonly quotas: XenstoreQuotas;
   /** Who may write how fast now; undefined: as fast as they like. */
   readonly writeRateLimit: WriteRateLimit | undefined;
+  /** The lives of domains. */
+  readonly domains: StoreDomains;
   readonly #domains: DomainTable;
   readonly #tree: LiveTree;
   readonly #watches: WatchRegistry;
@@ -89,7 +91,6 @@ export class XenstoreStore {
   readonly #clock = { generation: 0 };
   readonly #gate: QuotaGate;
   readonly #domainExists: (domid: number) => boolean;
-  readonly #isDown: (domain: DomainRecord) => boolean;
   readonly #observer: StoreObserver;
   #connectionSequence = 0;
   #openTransactionCount = 0;
@@ -101,9 +102,6 @@ export class XenstoreStore {
     this.quotas = { ...this.profile.quotas, ...options.quotas };
     this.#observer = options.observer ?? NO_OBSERVER;
     this.#gate = new QuotaGate(this.#observer, options.fullQuotas ?? new Set());
-    const { domainIsDown } = options;
-    this.#isDown =
-      domainIsDown === undefined ? (domain) => domain.shutdown : ({ domid }) => domainIsDown(domid);
     this.#domainExists = options.domainExists ?? ((domid) => domid < DOMID_FIRST_RESERVED);
     this.#domains = new DomainTable(() => this.#clock.generation, this.profile, this.quotas);
     this.#domains.get(0).introduced = true;
@@ -117,6 +115,7 @@ export class XenstoreStore {
       this.#changing = this.oxenstored;
       this.#watches = this.oxenstored.watches;
       this.#nodes = this.oxenstored;
+      this.domains = this.#storeDomains(options);
       return;
     }
     this.oxenstored = undefined;
@@ -136,6 +135,7 @@ export class XenstoreStore {
       observer: this.#observer,
       onWrite: (connection) => this.#countWrite(connection),
     });
+    this.domains = this.#storeDomains(options);
     this.#plant();
   }
 
@@ -257,136 +257,7 @@ export class XenstoreStore {
     return failure;
   }
 
-  isIntroduced(domid: number): boolean {
-    return domid === DOMID_SELF || this.#domains.find(domid)?.introduced === true;
-  }
-
-  /** Returns whether the domain is new; only then `@introduceDomain` fires. */
-  introduce(domid: number): boolean {
-    const domain = this.#domains.get(domid);
-    if (domain.introduced) return false;
-    domain.introduced = true;
-    domain.shutdown = false;
-    this.writeRateLimit?.join(domain);
-    this.#watches.fireSpecial(XS_INTRODUCE_DOMAIN, domid);
-    return true;
-  }
-
-  /**
-   * The domain is gone: all nodes it owned disappear with everything below, permission entries for it lose their
-   * meaning, and `@releaseDomain` fires if it was introduced. Its connections must have been closed before.
-   */
-  releaseDomain(domid: number): void {
-    const domain = this.#domains.find(domid);
-    this.oxenstored?.forgetPorts(domid);
-    if (domain === undefined || domid === 0 || (this.oxenstored !== undefined && !domain.introduced)) {
-      if (this.#lookForDown()) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
-      return; // oxenstored does not know of domains not introduced, and leaves them their nodes
-    }
-    this.writeRateLimit?.leave(domain);
-    this.#actor = undefined;
-    if (this.oxenstored !== undefined) {
-      this.oxenstored.removeDomain(domid);
-      this.#domains.delete(domid);
-      this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
-      return;
-    }
-    for (const path of this.#tree.topmostOwned(domid)) this.#nodes.removeOrphan(path);
-    forgetDomain(this.profile, this.#tree, domid);
-    this.#watches.forgetDomain(domid);
-    this.#domains.delete(domid);
-    const hasDown = !this.#domainExists(domid) && this.#lookForDown();
-    if (domain.introduced || hasDown) this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid);
-  }
-
-  /** Whether the domain's connection is the one that the daemon looks at after this one. */
-  isNextAfter({ place: from }: StoreConnection, domid: number): boolean {
-    const place = this.#domains.find(domid)?.place ?? 0;
-    if (place <= from) return false;
-    for (const other of this.#connections) if (other.place > from && other.place < place) return false;
-    for (const other of this.#domains.all()) if (other.place > from && other.place < place) return false;
-    return true;
-  }
-
-  /** The domain has shut down or crashed but exists: `@releaseDomain` fires, until `resume` once but in oxenstored. */
-  shutdownDomain(domid: number): void {
-    const domain = this.#domains.find(domid);
-    const isNew = domain?.introduced === true && (!domain.shutdown || this.oxenstored !== undefined);
-    if (isNew) domain.shutdown = true;
-    if (this.#lookForDown() || isNew)
-      this.#watches.fireSpecial(XS_RELEASE_DOMAIN, domid, ['domain', 'plain']);
-  }
-
-  /**
-   * Something happened to some domain, so all are looked at: whether one is down that was not known to be (`domain_cleanup`),
-   * or known or not in oxenstored (domains.ml, `cleanup`).
-   */
-  #lookForDown(): boolean {
-    let isAny = false;
-    for (const domain of this.#domains.all()) {
-      if (domain.domid === 0 || !domain.introduced || !this.#isDown(domain)) continue;
-      isAny ||= this.oxenstored !== undefined || !domain.shutdown;
-      domain.shutdown = true;
-    }
-    return isAny;
-  }
-
-  resume(domid: number): void {
-    const domain = this.#domains.find(domid);
-    if (domain !== undefined) domain.shutdown = false;
-  }
-
-  /** SET_TARGET. The target then outlives RELEASE until nobody refers to it (`dropReference`); not in oxenstored. */
-  setTarget(domid: number, target: number): void {
-    this.#domains.get(domid).target = target;
-    if (this.oxenstored === undefined) this.#domains.get(target).referrers.push(domid);
-  }
-
-  /** Takes back one reference to a domain that is a target; false if there is none. */
-  dropReference(domid: number): boolean {
-    return this.#domains.find(domid)?.referrers.pop() !== undefined;
-  }
-
-  /**
-   * The domain is gone, but it is a target: it stays, unreachable, until nobody refers to it (`talloc_unlink` of what
-   * is referenced). False if it is nobody's target.
-   */
-  detach(domid: number): boolean {
-    const domain = this.#domains.find(domid);
-    const owner = domain?.introduced === true ? domain.referrers.pop() : undefined;
-    if (owner === undefined) return false;
-    domain!.detachedTo = owner;
-    return true;
-  }
-
-  /** Domains that were kept for the sake of `domid`, which goes now, and of nobody else: they go before it. */
-  takeDetached(domid: number): number[] {
-    const gone: number[] = [];
-    for (const domain of this.#domains.all()) {
-      if (domain.detachedTo !== domid) continue;
-      const others = domain.referrers.filter((referrer) => referrer !== domid);
-      domain.referrers.splice(0, domain.referrers.length, ...others);
-      domain.detachedTo = domain.referrers.pop();
-      if (domain.detachedTo === undefined) gone.push(domain.domid);
-    }
-    return gone;
-  }
-
-  /** The record of a domain that exists, introduced or not. */
-  existingDomain(domid: number): DomainRecord | undefined {
-    return this.#domains.find(domid) ?? (this.#domainExists(domid) ? this.#domains.get(domid) : undefined);
-  }
-
-  /** The highest values over all unprivileged domains. */
-  get highWater(): HighWater {
-    return this.#domains.highWater;
-  }
-
-  /** See `DomainTable.resetHighWater`. */
-  resetHighWater(): void {
-    this.#domains.resetHighWater();
-  }
-
+  /** What the store knows of a domain, if anything. */
   domain(domid: number): DomainRecord | undefined {
     return this.#domains.find(domid);
   }
@@ -453,6 +324,24 @@ export class XenstoreStore {
     connection.domain.transactionCount -= 1;
     this.#openTransactionCount -= 1;
     transaction.end();
+  }
+
+  #storeDomains(options: StoreOptions): StoreDomains {
+    return new StoreDomains({
+      profile: this.profile,
+      table: this.#domains,
+      tree: this.#tree,
+      watches: this.#watches,
+      nodes: this.#nodes,
+      oxenstored: this.oxenstored,
+      writeRateLimit: this.writeRateLimit,
+      connections: this.#connections,
+      domainExists: this.#domainExists,
+      domainIsDown: options.domainIsDown,
+      onOrphans: () => {
+        this.#actor = undefined;
+      },
+    });
   }
 
   #oxEngine(options: StoreOptions): OxEngine {

@@ -55,7 +55,7 @@ export class SoakLoad {
   };
   readonly #xenstore: InProcessXenstore;
   readonly #guests = new SoakGuests(
-    (domid) => this.#profile.ringSurvivesIntroduce && this.#xenstore.store.isIntroduced(domid),
+    (domid) => this.#profile.ringSurvivesIntroduce && this.#xenstore.store.domains.isIntroduced(domid),
     (domid) => this.#connectGuest(domid),
   );
   readonly #profile: XenstoreProfile;
@@ -133,7 +133,7 @@ export class SoakLoad {
   /** A guest is introduced, for the first time or again, or released: by request, or because it died. */
   #comeOrGo(tools: SoakClient): void {
     const domid = 1 + this.#below(GUEST_MAX);
-    const isThere = this.#xenstore.store.isIntroduced(domid);
+    const isThere = this.#xenstore.store.domains.isIntroduced(domid);
     if (isThere && !this.#one(4)) {
       if (this.#one(2)) tools.request(XS_RELEASE, 0, `${domid}\0`);
       else this.#xenstore.server.releaseDomain(domId(domid));
