@@ -114,6 +114,75 @@ const inflightDesc = { inflight: 'u8', padding: ['u8', 5], next: 'le16', counter
 /** "Inflight I/O tracking", struct DescStateSplit. */
 export const VHOST_USER_INFLIGHT_DESC_SPLIT: Layout<typeof inflightDesc> = layout(16, inflightDesc);
 
+const inflightPacked = {
+  features: 'le64',
+  version: 'le16',
+  desc_num: 'le16',
+  free_head: 'le16',
+  old_free_head: 'le16',
+  used_idx: 'le16',
+  old_used_idx: 'le16',
+  used_wrap_counter: 'u8',
+  old_used_wrap_counter: 'u8',
+  padding: ['u8', 7],
+} as const;
+/** "Inflight I/O tracking", struct QueueRegionPacked up to its descriptors. */
+export const VHOST_USER_INFLIGHT_PACKED: Layout<typeof inflightPacked> = layout(32, inflightPacked);
+const inflightDescPacked = {
+  inflight: 'u8',
+  padding: 'u8',
+  next: 'le16',
+  last: 'le16',
+  num: 'le16',
+  counter: 'le64',
+  id: 'le16',
+  flags: 'le16',
+  len: 'le32',
+  addr: 'le64',
+} as const;
+/** "Inflight I/O tracking", struct DescStatePacked. */
+export const VHOST_USER_INFLIGHT_DESC_PACKED: Layout<typeof inflightDescPacked> = layout(
+  32,
+  inflightDescPacked,
+);
+/** Version of an inflight region that is in use ("Inflight I/O tracking"). */
+export const VHOST_USER_INFLIGHT_VERSION = 1;
+/** Bytes of guest memory that one bit of the dirty log stands for ("Migration"). */
+export const VHOST_LOG_PAGE = 0x1000;
+/** Bytes before the region of ADD_MEM_REG and REM_MEM_REG ("Single memory region description"). */
+export const VHOST_USER_MEM_REG_PADDING = 8;
+const vringArea = { u64: 'le64', size: 'le64', offset: 'le64' } as const;
+/** "Vring area description": index and flags in `u64` as in KICK. */
+export const VHOST_USER_VRING_AREA: Layout<typeof vringArea> = layout(24, vringArea);
+/** Bytes of a UUID ("VhostUserShared"). */
+export const VHOST_USER_SHARED_UUID_SIZE = 16;
+const transfer = { direction: 'le32', phase: 'le32' } as const;
+/** "Device state transfer parameters". */
+export const VHOST_USER_TRANSFER_DEVICE_STATE: Layout<typeof transfer> = layout(8, transfer);
+/** Transfer direction: from the back end ("Device state transfer parameters"). */
+export const VHOST_TRANSFER_STATE_DIRECTION_SAVE = 0;
+/** Transfer direction: to the back end ("Device state transfer parameters"). */
+export const VHOST_TRANSFER_STATE_DIRECTION_LOAD = 1;
+/** Migration phase: the device is suspended ("Device state transfer parameters"). */
+export const VHOST_TRANSFER_STATE_PHASE_STOPPED = 0;
+const mmap = {
+  shmid: 'u8',
+  padding: ['u8', 7],
+  fd_offset: 'le64',
+  shm_offset: 'le64',
+  len: 'le64',
+  flags: 'le64',
+} as const;
+/** "MMAP request". */
+export const VHOST_USER_MMAP: Layout<typeof mmap> = layout(40, mmap);
+/** MMAP flag: pages may be written ("MMAP request"). */
+export const VHOST_USER_FLAG_MAP_RW = 1;
+/** Sizes in a shared memory configuration ("VIRTIO Shared Memory Region configuration"). */
+export const VHOST_USER_SHMEM_REGION_COUNT = 256;
+const shmemConfig = { nregions: 'le32', padding: 'le32', memory_sizes: ['le64', 256] } as const;
+/** "VIRTIO Shared Memory Region configuration". */
+export const VHOST_USER_SHMEM_CONFIG: Layout<typeof shmemConfig> = layout(2056, shmemConfig);
+
 /** Requests of the front end ("Front-end message types"). */
 export const VHOST_USER = {
   GET_FEATURES: 1,

@@ -1,5 +1,5 @@
-import { fchmodSync, linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
-import { closeFd } from './fd.ts';
+import { chmodSync, fchmodSync, linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
+import { closeFd, setNonblocking } from './fd.ts';
 import { ffi, lastErrno, lastError } from './ffi.ts';
 import { ECONNREFUSED, EINTR, EMFILE, ENFILE, ENOENT, SOCK_CLOEXEC, SOCK_NONBLOCK } from './kernel-abi.ts';
 import { LinuxError } from './linux-error.ts';
@@ -15,12 +15,17 @@ const ACCEPT_RETRY_MS = 100;
 export interface ListenOptions extends UnixStreamOptions {
   /** Connections that may wait to be accepted. Default 128. */
   readonly backlog?: number;
+  /** Permissions of the socket, as of a file: who may connect. Default 0o600. */
+  readonly mode?: number;
 }
 
-/** A listening Unix stream socket at a path. Owns its descriptor and the path until closed. */
+const MODE_BOUND = 0o600;
+
+/** A listening Unix stream socket. Owns its descriptor, and the path if it made it, until closed. */
 export class UnixStreamServer implements Disposable {
-  readonly path: string;
-  readonly #inode: number;
+  /** Undefined for a socket that somebody else bound. */
+  readonly path: string | undefined;
+  readonly #inode: number | undefined;
   readonly #watch: FdWatch;
   readonly #options: ListenOptions;
   readonly #onConnection: (stream: UnixStream) => void;
@@ -29,13 +34,13 @@ export class UnixStreamServer implements Disposable {
 
   private constructor(
     fd: number,
-    path: string,
+    path: string | undefined,
     onConnection: (stream: UnixStream) => void,
     options: ListenOptions,
   ) {
     this.#fd = fd;
     this.path = path;
-    this.#inode = lstatSync(path).ino;
+    this.#inode = path === undefined ? undefined : lstatSync(path).ino;
     this.#onConnection = onConnection;
     this.#options = options;
     this.#watch = new FdWatch(fd, () => this.#accept());
@@ -43,7 +48,7 @@ export class UnixStreamServer implements Disposable {
   }
 
   /**
-   * Listens at `path` (mode 0600). Accepted streams belong to `onConnection`. A socket left behind by a dead
+   * Listens at `path`. Accepted streams belong to `onConnection`. A socket left behind by a dead
    * server is replaced; the socket never appears at `path` before it can be connected to. Throws `LinuxError`
    * `EADDRINUSE` when somebody listens there, or something that is no socket is there.
    */
@@ -59,9 +64,11 @@ export class UnixStreamServer implements Disposable {
     try {
       // The mode of an unbound socket becomes that of its path, so it is never open to others
       // (net/unix/af_unix.c).
-      fchmodSync(fd, 0o600);
+      fchmodSync(fd, MODE_BOUND);
       rmSync(temporary, { force: true });
       if (libc.bind(fd, address, address.length) < 0) throw lastError('bind', temporary);
+      // What bind made of it was cut by the umask of this process.
+      if (options.mode !== undefined) chmodSync(temporary, options.mode);
       if (libc.listen(fd, options.backlog ?? BACKLOG) < 0) throw lastError('listen', path);
       publish(temporary, path);
       return new UnixStreamServer(fd, path, onConnection, options);
@@ -71,6 +78,16 @@ export class UnixStreamServer implements Disposable {
     } finally {
       rmSync(temporary, { force: true });
     }
+  }
+
+  /** Takes ownership of a listening socket that somebody else bound; its path, if it has one, stays. */
+  static fromFd(
+    fd: number,
+    onConnection: (stream: UnixStream) => void,
+    options: UnixStreamOptions = {},
+  ): UnixStreamServer {
+    setNonblocking(fd);
+    return new UnixStreamServer(fd, undefined, onConnection, options);
   }
 
   ref(): void {
@@ -90,8 +107,9 @@ export class UnixStreamServer implements Disposable {
     this.#fd = -1;
     clearTimeout(this.#retry);
     this.#watch.close();
-    if (lstatSync(this.path, { throwIfNoEntry: false })?.ino === this.#inode)
-      rmSync(this.path, { force: true });
+    const { path } = this;
+    if (path !== undefined && lstatSync(path, { throwIfNoEntry: false })?.ino === this.#inode)
+      rmSync(path, { force: true });
     closeFd(fd);
   }
 

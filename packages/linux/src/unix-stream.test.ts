@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { closeFd, openFdCount } from './fd.ts';
 import { EventFd } from './event-fd.ts';
+import { ffi } from './ffi.ts';
 import { mapShared, memfdCreate } from './shared-memory.ts';
-import { socketPair } from './socket-calls.ts';
+import { socketPair, unixAddress, unixSocket } from './socket-calls.ts';
 import { startProgram } from './testing/child-process.ts';
 import { describeWithFfi } from './testing/describe-with-ffi.ts';
 import { UnixStream, type CloseReason, type UnixStreamOptions } from './unix-stream.ts';
@@ -257,6 +258,27 @@ describeWithFfi('UnixStreamServer', () => {
     expect(existsSync(path)).toBe(false);
     client.close();
     stream.close();
+  });
+
+  it('takes a wider mode whatever the umask, and a listening socket that somebody else bound', async () => {
+    const path = join(folder, 'open');
+    const umask = process.umask(0o077);
+    const server = UnixStreamServer.listen(path, () => {}, { mode: 0o666 });
+    process.umask(umask);
+    expect(lstatSync(path).mode & 0o777).toBe(0o666);
+    server.close();
+    const fd = unixSocket();
+    const { libc } = ffi('bind');
+    const address = unixAddress(path);
+    expect([libc.bind(fd, address, address.length), libc.listen(fd, 1)]).toEqual([0, 0]);
+    const { promise: accepted, resolve } = Promise.withResolvers<UnixStream>();
+    const taken = UnixStreamServer.fromFd(fd, resolve);
+    const client = UnixStream.connect(path);
+    (await accepted).close();
+    expect(taken.path).toBeUndefined();
+    taken.close();
+    expect(existsSync(path)).toBe(true);
+    client.close();
   });
 
   it('replaces the socket of a dead server, and never one that is alive', () => {

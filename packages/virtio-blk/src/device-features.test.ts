@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { FeatureBits } from '@virtlab/abi/brands';
-import { featureBit, featureBits } from '@virtlab/abi/virtio';
+import { featureBit, featureBits, hasFeature } from '@virtlab/abi/virtio';
 import {
   VIRTIO_BLK_CONFIG,
   VIRTIO_BLK_F_CONFIG_WCE,
+  VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_F_GEOMETRY,
   VIRTIO_BLK_F_LIFETIME,
@@ -278,5 +279,20 @@ describe('§5.2.6 a capacity that changes', () => {
       const config = decodeConfig(await bench.run(bench.readConfig()));
       expect(config.capacity).toBe(100n);
     });
+  });
+});
+
+describe('§5.2.3 discard', () => {
+  it('is offered for a writable disk, and is not if so said', () => {
+    const offers = (options: { readonly discard?: boolean; readonly readOnly?: boolean }): boolean => {
+      const backend = createMemoryBackend({ contents: disk(), readOnly: options.readOnly ?? false });
+      const { discard = true } = options;
+      return hasFeature(createBlkDevice({ backend, discard }).features, VIRTIO_BLK_F_DISCARD);
+    };
+    expect([offers({}), offers({ discard: false }), offers({ readOnly: true })]).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 });

@@ -39,6 +39,8 @@ export interface BlkDeviceOptions {
   readonly segMax?: number;
   /** Bytes of one segment that the driver is told to keep to. Default: not offered. */
   readonly sizeMax?: number;
+  /** Offers VIRTIO_BLK_F_DISCARD, where the backend is writable. Default true. */
+  readonly discard?: boolean;
   /** Sectors in one range of a discard. Default 4,194,303. */
   readonly discardSectorsMax?: number;
   /** Sectors in one range of a write zeroes; bounds how long one request keeps the loop. Default 8192. */
@@ -224,7 +226,7 @@ function offeredFeatures(options: BlkDeviceOptions, queueCount: number): Feature
     [options.topology !== undefined, VIRTIO_BLK_F_TOPOLOGY],
     [queueCount > 1, VIRTIO_BLK_F_MQ],
     [readOnly, VIRTIO_BLK_F_RO],
-    [!readOnly && !isHostManaged, VIRTIO_BLK_F_DISCARD],
+    [!readOnly && !isHostManaged && (options.discard ?? true), VIRTIO_BLK_F_DISCARD],
     [!readOnly && !isHostManaged, VIRTIO_BLK_F_WRITE_ZEROES],
     [!readOnly && backend.secureErase !== undefined, VIRTIO_BLK_F_SECURE_ERASE],
     [backend.lifetime !== undefined, VIRTIO_BLK_F_LIFETIME],

@@ -67,8 +67,8 @@ const BLOCK_SIZE_MAX = 0x1_0000;
 const NO_RANGES: RangeLimit = { sectorsMax: 0, alignmentSectors: 1 };
 
 /**
- * Checks configuration bytes of one generation, once. Limits of 0 mean what Linux' driver takes them for: one segment,
- * or any number of sectors; a secure erase without limits does not make sense to it, nor to us.
+ * Checks configuration bytes of one generation, once. Limits of 0 mean what Linux' driver takes them for: one segment, of
+ * any size (qemu-storage-daemon says so), or any number of sectors; a secure erase without limits does not make sense to it, nor to us.
  *
  * @throws BlkError `EPROTO` naming the field and its value
  */
@@ -77,7 +77,7 @@ export function parseDiskProfile(bytes: Uint8Array, features: FeatureBits, queue
   const has = (feature: number): boolean => hasFeature(features, feature);
   const blockSize = has(VIRTIO_BLK_F_BLK_SIZE) ? config.blk_size : VIRTIO_BLK_SECTOR_SIZE;
   const servedCount = has(VIRTIO_BLK_F_MQ) ? config.num_queues : 1;
-  const segmentSizeMax = has(VIRTIO_BLK_F_SIZE_MAX) ? config.size_max : WORD_MAX;
+  const segmentSizeMax = has(VIRTIO_BLK_F_SIZE_MAX) ? config.size_max || WORD_MAX : WORD_MAX;
   if (config.capacity > BigInt(SECTOR_COUNT_MAX))
     throw nonsense('capacity', `0x${config.capacity.toString(16)}`);
   const isBlock = blockSize >= VIRTIO_BLK_SECTOR_SIZE && blockSize <= BLOCK_SIZE_MAX;

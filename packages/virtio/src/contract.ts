@@ -1,7 +1,7 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
 import type { DeviceMemory, DmaMapper } from '@virtlab/guest-memory';
-import type { DeviceQueue, QueueAddresses, RingViolation } from '@virtlab/vring';
+import type { DeviceQueue, QueueAddresses, QueuePosition, RingViolation, TakenChain } from '@virtlab/vring';
 
 /** What a transport can do; the conformance suite reads it to decide what to require. */
 export interface TransportCapabilities {
@@ -17,6 +17,23 @@ export interface TransportCapabilities {
    * size with all areas behind the first. Default false.
    */
   readonly legacy?: boolean;
+  /** Ring addresses that cannot be right are refused on the way, and no device model gets to see them. Default false. */
+  readonly checksRings?: boolean;
+  /**
+   * Device side: queues live one by one, so that each may be enabled, and stopped with `DeviceHost.stopQueue`, at any time
+   * from FEATURES_OK on. Default false: only before DRIVER_OK, or after the queue alone was reset.
+   */
+  readonly queueStart?: boolean;
+}
+
+/** How a transport that knows a queue's past enables it. */
+export interface QueueTakeover {
+  /** Default: the ring is new. */
+  readonly start?: QueuePosition;
+  /** Requests that whoever had the queue before had taken and not finished; `start` counts them as taken. */
+  readonly takenChains?: readonly TakenChain[];
+  /** Puts something between the ring and the device, which sees each pop, push and publication. Default: nothing. */
+  wrap?(queue: DeviceQueue): DeviceQueue;
 }
 
 /**
@@ -66,9 +83,17 @@ export interface DriverTransport extends AsyncDisposable {
   onCall(queue: number, handler: (() => void) | undefined): void;
   /** Configuration change, device status change (NEEDS_RESET) included. */
   onConfigChange(handler: (() => void) | undefined): void;
+  /**
+   * Transports on which another process may take the place of a device that died: which position it starts a queue at
+   * (`DriverQueue.handOver`), asked while no device looks at the queue. Where nobody can say, the device is gone instead.
+   */
+  onHandOver?(handler: HandOverHandler | undefined): void;
   /** The device's side went away for good (removed, or its domain died), and touches the driver's memory no more. Called once. */
   onGone(handler: ((reason: string) => void) | undefined): void;
 }
+
+/** `again`: the new device does not know what the one before had begun. */
+export type HandOverHandler = (queue: number, again: boolean) => QueuePosition | undefined;
 
 /** What a driver is given: the pair that swaps when the transport swaps. */
 export interface DriverLink extends AsyncDisposable {
@@ -96,7 +121,7 @@ export interface DeviceModel {
   queueSizeMax(queue: number): number;
   isQueueEnabled(queue: number): boolean;
   /** False when not possible now or the addresses are refused; the driver's fault is recorded and the device needs reset. */
-  enableQueue(queue: number, addresses: QueueAddresses): boolean;
+  enableQueue(queue: number, addresses: QueueAddresses, takeover?: QueueTakeover): boolean;
   /**
    * §2.6.1: stops one queue, at once or, with I/O in flight, later: then `isQueueResetting` until the transport is told
    * through `queueResetDone` (which is not called for a reset that finished within this call). False, with the driver's

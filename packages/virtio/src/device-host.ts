@@ -13,16 +13,23 @@ import {
   featureBit,
   hasFeature,
 } from '@virtlab/abi/virtio';
-import { createDeviceQueue, ringFeatures, type QueueAddresses, type RingViolation } from '@virtlab/vring';
+import {
+  createDeviceQueue,
+  ringFeatures,
+  type QueueAddresses,
+  type QueuePosition,
+  type RingViolation,
+} from '@virtlab/vring';
 import { Activation } from './activation.ts';
 import { checkDevice } from './check-device.ts';
-import type { DeviceModel, DeviceTransport, VirtioDevice } from './contract.ts';
+import type { DeviceModel, DeviceTransport, QueueTakeover, VirtioDevice } from './contract.ts';
 import { advanceStatus } from './device-status.ts';
 import { refuseFeatureSet } from './features.ts';
 import { LegacyMode } from './legacy.ts';
 import type { DeviceQueueStatistics } from './hosted-queue.ts';
 import { QueueResets } from './queue-resets.ts';
 import { QueueService } from './queue-service.ts';
+import { QueueStops, type QueueStopOptions } from './queue-stops.ts';
 
 /** What a driver did against the specification, and on which queue if on one. */
 export interface DeviceViolation {
@@ -77,6 +84,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   #isConfigDirty = false;
   #resetDone: PromiseWithResolvers<void> | undefined;
   readonly #queueResets: QueueResets;
+  readonly #queueStops: QueueStops;
   #violation: RingViolation | undefined;
   #refusal: string | undefined;
 
@@ -95,6 +103,7 @@ export class DeviceHost implements DeviceModel, Disposable {
       onViolation: (queue, violation) => this.#needsReset(violation, queue),
       onError: (error) => this.#deviceError(error),
     });
+    this.#queueStops = new QueueStops(this.#service, aio);
     this.#queueResets = new QueueResets(this.#service, {
       done: (queue) => this.#transport?.queueResetDone?.(queue),
       onError: (error) => this.#deviceError(error),
@@ -157,7 +166,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   isQueueEnabled(queue: number): boolean {
     return this.#service.queues[queue] !== undefined;
   }
-  enableQueue(queue: number, addresses: QueueAddresses): boolean {
+  enableQueue(queue: number, addresses: QueueAddresses, takeover: QueueTakeover = {}): boolean {
     const transport = this.#transport;
     if (this.#resetDone !== undefined || transport === undefined) return false;
     const fault = this.#whyNotEnable(queue, addresses.size);
@@ -166,9 +175,10 @@ export class DeviceHost implements DeviceModel, Disposable {
       addresses,
       memory: transport.memory,
       features: ringFeatures(this.#driverFeatures),
+      ...takeover,
     });
     if (!created.ok) return this.#refuseQueue(queue, created.violation);
-    const hosted = this.#service.setQueue(queue, created.queue);
+    const hosted = this.#service.setQueue(queue, takeover.wrap?.(created.queue) ?? created.queue);
     this.#activation?.setQueue(queue, hosted);
     return true;
   }
@@ -183,6 +193,24 @@ export class DeviceHost implements DeviceModel, Disposable {
   }
   isQueueResetting(queue: number): boolean {
     return this.#queueResets.has(queue);
+  }
+
+  /**
+   * For transports with `queueStart`: stops one queue once the device has finished what it took from it, and says where
+   * the ring stands then, with which `enableQueue` goes on. The queue is live, and calls are made, until it resolves.
+   * What is not finished in time, or cannot be any more, is given up, and taken again by who goes on. Undefined for a
+   * queue that is not enabled.
+   */
+  stopQueue(queue: number, options: QueueStopOptions = {}): Promise<QueuePosition> | undefined {
+    const hosted = this.#service.queues[queue];
+    if (hosted === undefined) return undefined;
+    return this.#queueStops.stop(queue, hosted, options, async () => {
+      try {
+        if (this.#activation !== undefined) await this.#device.resetQueue?.(queue);
+      } catch (error) {
+        this.#deviceError(error);
+      }
+    });
   }
 
   useLegacy(): boolean {
@@ -265,7 +293,8 @@ export class DeviceHost implements DeviceModel, Disposable {
   #whyNotEnable(queue: number, size: number): RingViolation | undefined {
     const sizeMax = this.queueSizeMax(queue);
     if (sizeMax === 0) return { section: '2.6', message: `Queue ${queue} does not exist` };
-    const isLate = this.#has(VIRTIO_CONFIG_S_DRIVER_OK) && !this.#hasRingReset();
+    const isAnyTime = this.#hasRingReset() || this.#transport?.capabilities.queueStart === true;
+    const isLate = this.#has(VIRTIO_CONFIG_S_DRIVER_OK) && !isAnyTime;
     if (!this.#has(VIRTIO_CONFIG_S_FEATURES_OK) || isLate) {
       const status = `0x${this.#status.toString(16)}`;
       return { section: '3.1.1', message: `Queue ${queue} enabled outside of set-up, status ${status}` };
@@ -387,6 +416,7 @@ export class DeviceHost implements DeviceModel, Disposable {
 
   #finishReset(): void {
     this.#queueResets.clear();
+    this.#queueStops.clear();
     this.#service.release();
     this.#status = 0;
     this.#legacy.end();

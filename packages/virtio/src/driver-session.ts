@@ -69,6 +69,9 @@ export class DriverSession implements AsyncDisposable {
       this.#transport.onCall(queue, () => this.#calls.called(queue));
     }
     this.#transport.onConfigChange(() => this.#checkStatus());
+    this.#transport.onHandOver?.((queue, again) =>
+      this.#isLive() ? this.queues[queue]?.handOver(again) : undefined,
+    );
     options.gone.onGone((reason) => this.#break(`device gone: ${reason}`));
   }
 
@@ -191,6 +194,7 @@ export class DriverSession implements AsyncDisposable {
     this.#brokenHandler = undefined;
     for (let queue = 0; queue < this.queues.length; queue += 1) this.#transport.onCall(queue, undefined);
     this.#transport.onConfigChange(undefined);
+    this.#transport.onHandOver?.(undefined);
     gone.stop();
     this.queues.forEach((ring, queue) => ring.release((token) => onAbandoned?.(queue, token)));
   }

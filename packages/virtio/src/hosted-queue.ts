@@ -33,6 +33,8 @@ export class HostedQueue implements DeviceQueue {
   readonly #ring: DeviceQueue;
   readonly #onViolation: (violation: RingViolation) => void;
   #isStopped = false;
+  /** Told when nothing is in flight any more, once. Nothing is popped from then on. */
+  #onDrained: (() => void) | undefined;
   /** Pops and pushes, less what was undone; changes exactly when the device did something. */
   workCount = 0;
 
@@ -50,6 +52,17 @@ export class HostedQueue implements DeviceQueue {
 
   stop(): void {
     this.#isStopped = true;
+    this.#onDrained?.();
+  }
+
+  /**
+   * Pops nothing more, and lets the device finish what it has. `onDrained` runs when that is done and the driver can see
+   * it: at once, or from the `publish` or `needsCall` that ends the last; on a queue that is stopped there is nothing to wait for.
+   */
+  drain(onDrained: () => void): void {
+    this.#onDrained = onDrained;
+    if (this.#isStopped) onDrained();
+    else this.publish();
   }
   get isStopped(): boolean {
     return this.#isStopped;
@@ -63,11 +76,11 @@ export class HostedQueue implements DeviceQueue {
   }
 
   hasAvailable(): boolean {
-    return !this.#isStopped && (this.#ring.hasAvailable() || this.#nothing());
+    return !this.#isClosed && (this.#ring.hasAvailable() || this.#nothing());
   }
 
   pop(): DescriptorChain | undefined {
-    if (this.#isStopped) return undefined;
+    if (this.#isClosed) return undefined;
     const chain = this.#ring.pop();
     if (chain === undefined) this.#nothing();
     else this.workCount += 1;
@@ -86,16 +99,21 @@ export class HostedQueue implements DeviceQueue {
   }
 
   publish(): void {
-    if (!this.#isStopped) this.#ring.publish();
+    if (this.#isStopped) return;
+    this.#ring.publish();
+    if (this.#onDrained !== undefined) this.#checkDrained(this.#onDrained);
   }
   needsCall(): boolean {
-    return !this.#isStopped && this.#ring.needsCall();
+    if (this.#isStopped) return false;
+    const isNeeded = this.#ring.needsCall();
+    if (this.#onDrained !== undefined) this.#checkDrained(this.#onDrained);
+    return isNeeded;
   }
   disableKicks(): void {
     if (!this.#isStopped) this.#ring.disableKicks();
   }
   enableKicks(): boolean {
-    return !this.#isStopped && (this.#ring.enableKicks() || this.#nothing());
+    return !this.#isClosed && (this.#ring.enableKicks() || this.#nothing());
   }
 
   position(): QueuePosition {
@@ -108,6 +126,15 @@ export class HostedQueue implements DeviceQueue {
   }
   snapshot(): RingSnapshot {
     return this.#ring.snapshot();
+  }
+
+  /** Nothing is popped: stopped, or draining. */
+  get #isClosed(): boolean {
+    return this.#isStopped || this.#onDrained !== undefined;
+  }
+
+  #checkDrained(onDrained: () => void): void {
+    if (this.#ring.inFlightCount === 0) onDrained();
   }
 
   /** The ring gave nothing: because there is nothing, or because it just broke. */

@@ -45,6 +45,10 @@ export interface DescriptorChain {
   readonly writableSize: number;
   /** Descriptors walked, for statistics. */
   readonly descriptorCount: number;
+  /** Where it was popped: split, the available index; packed, the slot of its first descriptor. `POSITION_TAKEN` for one of `takenChains`. */
+  readonly position: number;
+  /** Ring slots that it takes; 1 in a split ring. */
+  readonly slotCount: number;
   /** Regions that `segments.region` indexes. */
   readonly regions: readonly MemoryRegion[];
 
@@ -152,6 +156,13 @@ export interface DriverQueue {
   disableCalls(): void;
   /** Asks for calls again; true when used buffers arrived meanwhile (the caller must then pop them). */
   enableCalls(): boolean;
+  /**
+   * The device died and another takes the queue over: where it starts, or undefined when that cannot be told (broken queue;
+   * packed, with requests in flight and `again`). With `again`, for a device that knows nothing of the one before, what
+   * was published and is not used is made available once more from the used index on, in its order; some of it may then be
+   * done twice, nothing is lost. Call while no device looks at the queue; what was used may be popped afterwards.
+   */
+  handOver(again: boolean): QueuePosition | undefined;
   /** Marks the queue broken (device died, call timed out): nothing is added or popped afterwards. */
   markBroken(violation: RingViolation): void;
   /** Ends all sharing and frees the areas. Tokens still in flight are given to `onAbandoned`. False if the device still holds memory. */
@@ -233,6 +244,27 @@ export interface QueuePosition {
   readonly used: number;
 }
 
+/** `DescriptorChain.position` of a request that a predecessor of this device half had popped. */
+export const POSITION_TAKEN = -1;
+
+/**
+ * A request that a predecessor popped and did not finish, as it kept it. Whoever kept it is not trusted: it is checked as
+ * what the driver writes is.
+ */
+export interface TakenChain {
+  /** Split: the head descriptor, which is still in its table. Packed: the buffer id. */
+  readonly head: number;
+  /** Packed: the descriptors as they stood in the ring, in order; `flags` without their AVAIL and USED bits. */
+  readonly descriptors?: readonly TakenDescriptor[];
+}
+
+export interface TakenDescriptor {
+  readonly addressLow: number;
+  readonly addressHigh: number;
+  readonly size: number;
+  readonly flags: number;
+}
+
 export interface DeviceQueueOptions {
   readonly addresses: QueueAddresses;
   readonly memory: DeviceMemory;
@@ -241,6 +273,11 @@ export interface DeviceQueueOptions {
   readonly segmentCountMax?: number;
   /** Takes over a ring in use. Default: a new one (split 0 and 0; packed slot 0 with both wrap counters 1). */
   readonly start?: QueuePosition;
+  /**
+   * What lies between the two indices of `start` and has to be done again: popped before anything else, in this order.
+   * Default: nothing. Not with IN_ORDER, which can begin at the used index instead.
+   */
+  readonly takenChains?: readonly TakenChain[];
 }
 
 export interface DriverQueueOptions {

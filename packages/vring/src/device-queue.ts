@@ -51,7 +51,9 @@ export function createDeviceQueue(options: DeviceQueueOptions): DeviceQueueResul
     throw new RangeError(`segmentCountMax ${segmentCountMax} is not a positive integer`);
   }
   const packed = features.packed === true;
-  const refusal = refuseSize(addresses.size, packed) ?? refuseStart(start, addresses.size, features);
+  const refusal =
+    refuseSize(addresses.size, packed) ??
+    refuseStart(start, addresses.size, features, takenSlotCount(options));
   if (refusal !== undefined) return { ok: false, violation: refusal };
   const areas: MappedArea[] = [];
   for (const wanted of packed ? packedAreas(addresses) : splitAreas(addresses)) {
@@ -81,9 +83,12 @@ function refuseStart(
   start: QueuePosition | undefined,
   size: number,
   { packed, inOrder }: RingFeatures,
+  takenCount: number,
 ): RingViolation | undefined {
-  if (start === undefined) return undefined;
   const section = packed === true ? '2.8' : '2.7';
+  if (start === undefined) {
+    return takenCount === 0 ? undefined : violation(section, 'Requests were taken from a ring that is new');
+  }
   const { available, used } = start;
   const what = `Start at available ${hex(available)}, used ${hex(used)} of a queue of ${hex(size)}`;
   const isWord = (word: number): boolean => Number.isInteger(word) && word >= 0 && word <= 0xffff;
@@ -93,10 +98,17 @@ function refuseStart(
   }
   const between = packed === true ? slotsBetween(used, available, size) : (available - used) & 0xffff;
   if (between > size) return violation(section, `${what} has more in flight than the queue holds`);
+  if (takenCount > between) return violation(section, `${what} has ${takenCount} taken in between`);
   if (inOrder === true && between !== 0) {
     return violation(section, `${what} has requests in flight that hold back all others (VIRTIO_F_IN_ORDER)`);
   }
   return undefined;
+}
+
+/** Ring slots of what a predecessor left unfinished. */
+function takenSlotCount({ features, takenChains = [] }: DeviceQueueOptions): number {
+  if (features.packed !== true) return takenChains.length;
+  return takenChains.reduce((sum, { descriptors = [] }) => sum + descriptors.length, 0);
 }
 
 function splitAreas({ size, descriptorArea, driverArea, deviceArea }: QueueAddresses): WantedArea[] {

@@ -2,6 +2,7 @@ export {
   ADD_BROKEN,
   ADD_FULL,
   ADD_NO_ADDRESS,
+  POSITION_TAKEN,
   type BufferList,
   type DescriptorChain,
   type DeviceQueue,
@@ -17,6 +18,8 @@ export {
   type RingSnapshot,
   type RingViolation,
   type SplitRingSnapshot,
+  type TakenChain,
+  type TakenDescriptor,
 } from './contract.ts';
 export { createBufferList } from './buffer-list.ts';
 export { createDeviceQueue, type DeviceQueueResult } from './device-queue.ts';

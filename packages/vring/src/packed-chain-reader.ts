@@ -12,7 +12,7 @@ import {
   tableSizeViolation,
   tableViolation,
 } from './chain-fault.ts';
-import type { RingViolation } from './contract.ts';
+import type { RingViolation, TakenChain } from './contract.ts';
 import type { ChainFault, RingChain } from './device-chain.ts';
 import { IndirectTable } from './indirect-table.ts';
 import {
@@ -110,6 +110,30 @@ export class PackedChainReader {
     this.id = word & ID_MASK;
     chain.descriptorCount = count;
     chain.slotCount = count;
+    return true;
+  }
+
+  /** Fills the empty `chain` from descriptors that were kept, and are not in the ring any more. As `read`. */
+  readTaken(chain: RingChain, { head, descriptors = [] }: TakenChain): boolean {
+    const { size } = this.#ring;
+    if (descriptors.length === 0 || descriptors.length > size) {
+      const message = `Buffer ${hex(head)} was kept with ${descriptors.length} descriptors`;
+      return this.#reject(chain, violation('2.8.17', message));
+    }
+    for (const [
+      index,
+      { addressLow: low, addressHigh: high, size: length, flags },
+    ] of descriptors.entries()) {
+      const word = flags << PACKED_FLAGS_SHIFT;
+      if ((word & F_INDIRECT) !== 0) {
+        if (descriptors.length > 1 || !this.#indirect) return this.#rejectIndirect(chain, index, word);
+        return this.#readTable(chain, index, low, high, length);
+      }
+      const status = chain.append(low, high, length, (word & F_WRITE) !== 0);
+      if (status !== MAPPED) return this.#rejectBuffer(chain, status, index, low, high, length);
+    }
+    chain.descriptorCount = descriptors.length;
+    chain.slotCount = descriptors.length;
     return true;
   }
 

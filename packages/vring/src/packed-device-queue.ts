@@ -2,14 +2,16 @@ import { VRING_DESC_F_WRITE } from '@virtlab/abi/virtio-ring';
 import { loadWordAcquire, type MappedArea, storeWordRelease } from '@virtlab/guest-memory';
 import { ChainPool } from './chain-pool.ts';
 import { CompletionOrder } from './completion-order.ts';
-import type {
-  DescriptorChain,
-  DeviceQueue,
-  DeviceQueueOptions,
-  QueuePosition,
-  RingFeatures,
-  RingSnapshot,
-  RingViolation,
+import {
+  type DescriptorChain,
+  type DeviceQueue,
+  type DeviceQueueOptions,
+  POSITION_TAKEN,
+  type QueuePosition,
+  type RingFeatures,
+  type RingSnapshot,
+  type RingViolation,
+  type TakenChain,
 } from './contract.ts';
 import type { RingChain } from './device-chain.ts';
 import { PackedChainReader } from './packed-chain-reader.ts';
@@ -37,6 +39,7 @@ const ID_FLAGS = PACKED_ID_FLAGS;
 const LEN = PACKED_LEN;
 const OWNER = PACKED_OWNER_BITS;
 const WORDS = PACKED_WORDS;
+const TAKEN = POSITION_TAKEN;
 
 /** No available descriptor has it: of AVAIL and USED exactly one bit is set. */
 const NO_WORD = 0;
@@ -64,6 +67,10 @@ export class PackedDeviceQueue implements DeviceQueue {
   #nextWord = NO_WORD;
   /** Slots after it that were popped and taken back. */
   #undoneCount = 0;
+  /** Requests that a predecessor had popped, and that `pop` gives first; undefined once there are none. */
+  #takenChains: TakenChain[] | undefined = undefined;
+  /** Those of them that were popped, by buffer id, for `undoPop`. */
+  readonly #poppedTaken = new Map<number, TakenChain>();
   /** Slots popped, whose used descriptors are not written. */
   #slotsInFlight: number;
 
@@ -90,7 +97,7 @@ export class PackedDeviceQueue implements DeviceQueue {
 
   /** `areas` are ring, driver and device event suppression; `start` is what `options.start` says, checked. */
   constructor(options: DeviceQueueOptions, segmentCountMax: number, areas: readonly MappedArea[]) {
-    const { addresses, memory, features, start } = options;
+    const { addresses, memory, features, start, takenChains = [] } = options;
     const ring = new PackedViews(addresses.size, areas[0]!, areas[1]!, areas[2]!);
     const { size } = ring;
     this.size = size;
@@ -108,6 +115,7 @@ export class PackedDeviceQueue implements DeviceQueue {
     this.#usedSlot = used & POSITION_SLOT_MASK;
     this.#usedWordBits = usedBits(used >>> POSITION_WRAP_SHIFT);
     this.#publishedUsed = used;
+    if (takenChains.length > 0) this.#takenChains = [...takenChains];
     this.#slotsInFlight = slotsBetween(used, available, size);
     this.#events = new PackedEvents(
       size,
@@ -129,10 +137,11 @@ export class PackedDeviceQueue implements DeviceQueue {
   }
 
   hasAvailable(): boolean {
-    return this.#nextWord !== NO_WORD || this.#look();
+    return this.#takenChains !== undefined || this.#nextWord !== NO_WORD || this.#look();
   }
 
   pop(): RingChain | undefined {
+    if (this.#takenChains !== undefined) return this.#popTaken(this.#takenChains);
     if (this.#nextWord === NO_WORD && !this.#look()) return undefined;
     const { size } = this.#ring;
     const chains = this.#chains;
@@ -163,6 +172,10 @@ export class PackedDeviceQueue implements DeviceQueue {
     if (this.#released) return;
     const own = this.#chains.own(chain);
     const { position, slotCount } = own;
+    if (position === TAKEN) {
+      this.#undoTaken(own);
+      return;
+    }
     const { size } = this.#ring;
     const end = position + slotCount;
     if ((end < size ? end : end - size) !== this.#nextSlot) {
@@ -331,6 +344,30 @@ export class PackedDeviceQueue implements DeviceQueue {
     return packedPosition(this.#usedSlot, this.#usedWordBits === 0 ? 0 : 1);
   }
 
+  /** The next of a predecessor's requests; its slots are in flight already. */
+  #popTaken(takenChains: TakenChain[]): RingChain | undefined {
+    const taken = takenChains[0]!;
+    const chains = this.#chains;
+    if (taken.head >= this.size || chains.isTaken(taken.head)) {
+      return this.#break(violation('2.8.21.1', `Buffer ${hex(taken.head)} was taken before, and cannot be`));
+    }
+    const chain = chains.peek();
+    if (!this.#reader.readTaken(chain, taken)) return this.#break(this.#reader.violation);
+    chains.take(chain, taken.head);
+    chain.position = TAKEN;
+    this.#poppedTaken.set(taken.head, taken);
+    takenChains.shift();
+    if (takenChains.length === 0) this.#takenChains = undefined;
+    return chain;
+  }
+
+  #undoTaken(chain: RingChain): void {
+    const taken = this.#poppedTaken.get(chain.head)!;
+    this.#chains.hold(chain);
+    this.#chains.free(chain);
+    if (!this.#stopped) this.#takenChains = [taken, ...(this.#takenChains ?? [])];
+  }
+
   #rejectId(chain: RingChain, id: number, slot: number): undefined {
     chain.unmap();
     const where = `Chain at ${hex(slot)} has buffer id ${hex(id)}`;
@@ -348,6 +385,7 @@ export class PackedDeviceQueue implements DeviceQueue {
   #stop(): void {
     this.#stopped = true;
     this.#nextWord = NO_WORD;
+    this.#takenChains = undefined;
     this.#undoneCount = 0;
   }
 }

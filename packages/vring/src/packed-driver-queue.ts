@@ -9,6 +9,7 @@ import {
   type BufferList,
   type DriverQueue,
   type QueueAddresses,
+  type QueuePosition,
   type RingFeatures,
   type RingSnapshot,
   type RingViolation,
@@ -193,6 +194,12 @@ export class PackedDriverQueue implements DriverQueue {
     if (this.#stopped) return false;
     this.#events.enable(this.#usedPosition());
     return this.#isUsedSeen || this.#batchLast !== NO_BATCH || this.#look();
+  }
+
+  /** Used descriptors lie over those of requests in flight, so these cannot be offered again where they are. */
+  handOver(again: boolean): QueuePosition | undefined {
+    if (this.#stopped || (again && this.#requests.publishedCount > 0)) return undefined;
+    return { available: this.#publishedPosition, used: this.#usedPosition() };
   }
 
   markBroken(reason: RingViolation): void {

@@ -3,14 +3,15 @@ import { loadIndexAcquire, type MappedArea, storeIndexRelease } from '@virtlab/g
 import { ChainPool } from './chain-pool.ts';
 import { ChainReader } from './chain-reader.ts';
 import { CompletionOrder } from './completion-order.ts';
-import type {
-  DescriptorChain,
-  DeviceQueue,
-  DeviceQueueOptions,
-  QueuePosition,
-  RingFeatures,
-  RingSnapshot,
-  RingViolation,
+import {
+  type DescriptorChain,
+  type DeviceQueue,
+  type DeviceQueueOptions,
+  POSITION_TAKEN,
+  type QueuePosition,
+  type RingFeatures,
+  type RingSnapshot,
+  type RingViolation,
 } from './contract.ts';
 import type { RingChain } from './device-chain.ts';
 import { vringNeedEvent } from './need-event.ts';
@@ -24,6 +25,7 @@ const NO_NOTIFY = VRING_USED_F_NO_NOTIFY;
 const USED_ID = USED_ELEM_ID;
 const USED_LEN = USED_ELEM_LEN;
 const USED_WORDS = USED_ELEM_WORDS;
+const TAKEN = POSITION_TAKEN;
 
 /** The device half of a split virtqueue (VIRTIO 1.4 §2.7). See README, "Memory ordering", for why no wake-up is lost. */
 export class SplitDeviceQueue implements DeviceQueue {
@@ -44,6 +46,8 @@ export class SplitDeviceQueue implements DeviceQueue {
   #seenAvail = 0;
   /** Entries that were popped and taken back; they lie at `#nextAvail` and after. */
   #undoneCount = 0;
+  /** Heads that a predecessor had popped, and that `pop` gives first; undefined once there are none. */
+  #takenHeads: number[] | undefined = undefined;
   /** Used entries written, and the index that the driver can see. */
   #stagedUsed = 0;
   #publishedUsed = 0;
@@ -61,7 +65,7 @@ export class SplitDeviceQueue implements DeviceQueue {
 
   /** `areas` are descriptor table, available ring and used ring; `start` is what `options.start` says, checked. */
   constructor(options: DeviceQueueOptions, segmentCountMax: number, areas: readonly MappedArea[]) {
-    const { addresses, memory, features, start } = options;
+    const { addresses, memory, features, start, takenChains = [] } = options;
     const ring = new RingViews(addresses.size, areas[0]!, areas[1]!, areas[2]!);
     this.size = ring.size;
     this.#ring = ring;
@@ -77,6 +81,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#seenAvail = start.available;
     this.#stagedUsed = start.used;
     this.#publishedUsed = start.used;
+    if (takenChains.length > 0) this.#takenHeads = takenChains.map(({ head }) => head);
     // Whoever had the ring before may have wanted no kicks.
     storeIndexRelease(ring.used16, ring.usedFlags, 0);
   }
@@ -90,10 +95,11 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   hasAvailable(): boolean {
-    return this.#nextAvail !== this.#seenAvail || this.#look();
+    return this.#takenHeads !== undefined || this.#nextAvail !== this.#seenAvail || this.#look();
   }
 
   pop(): RingChain | undefined {
+    if (this.#takenHeads !== undefined) return this.#popTaken(this.#takenHeads);
     const position = this.#nextAvail;
     if (position === this.#seenAvail && !this.#look()) return undefined;
     const ring = this.#ring;
@@ -114,6 +120,10 @@ export class SplitDeviceQueue implements DeviceQueue {
   undoPop(chain: DescriptorChain): void {
     if (this.#released) return;
     const own = this.#chains.own(chain);
+    if (own.position === TAKEN) {
+      this.#undoTaken(own);
+      return;
+    }
     const position = (this.#nextAvail - 1) & 0xffff;
     if (own.position !== position) throw new RangeError(`Chain ${own.head} is not the one popped last`);
     this.#chains.hold(own);
@@ -279,6 +289,28 @@ export class SplitDeviceQueue implements DeviceQueue {
     used32[at + USED_LEN] = writtenSize;
   }
 
+  /** The next of a predecessor's requests: its head is checked as one of the available ring is. */
+  #popTaken(heads: number[]): RingChain | undefined {
+    const head = heads[0]!;
+    const chains = this.#chains;
+    if (head >= this.size || chains.isTaken(head)) {
+      return this.#break(violation('2.7.13', `Descriptor ${hex(head)} was taken before, and cannot be`));
+    }
+    const chain = chains.peek();
+    if (!this.#reader.read(chain, head)) return this.#break(this.#reader.violation);
+    chains.take(chain, head);
+    chain.position = TAKEN;
+    heads.shift();
+    if (heads.length === 0) this.#takenHeads = undefined;
+    return chain;
+  }
+
+  #undoTaken(chain: RingChain): void {
+    this.#chains.hold(chain);
+    this.#chains.free(chain);
+    if (!this.#stopped) this.#takenHeads = [chain.head, ...(this.#takenHeads ?? [])];
+  }
+
   #rejectHead(head: number, slot: number): undefined {
     const where = `Available entry ${hex(slot)} names descriptor ${hex(head)}`;
     return head >= this.size
@@ -295,6 +327,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   #stop(): void {
     this.#stopped = true;
     this.#seenAvail = this.#nextAvail;
+    this.#takenHeads = undefined;
     this.#undoneCount = 0;
   }
 }

@@ -15,6 +15,7 @@ import {
   type BufferList,
   type DriverQueue,
   type QueueAddresses,
+  type QueuePosition,
   type RingFeatures,
   type RingSnapshot,
   type RingViolation,
@@ -208,6 +209,18 @@ export class SplitDriverQueue implements DriverQueue {
     return this.#accept(loadIndexAcquire(used16, usedIdx)) && this.#seenUsed !== this.#nextUsed;
   }
 
+  handOver(again: boolean): QueuePosition | undefined {
+    const { used16, usedFlags, usedIdx } = this.#ring;
+    if (this.#stopped) return undefined;
+    const used = loadIndexAcquire(used16, usedIdx);
+    if (!this.#accept(used)) return undefined;
+    // In order, the entries from the used index on are those of what is left.
+    if (again && !this.#inOrder && !this.#offerAgain(used)) return undefined;
+    // Whether kicks were wanted is not the new device's word.
+    storeIndexRelease(used16, usedFlags, 0);
+    return { available: used, used };
+  }
+
   markBroken(reason: RingViolation): void {
     this.#violation ??= reason;
     this.#stop();
@@ -232,6 +245,23 @@ export class SplitDriverQueue implements DriverQueue {
       violation: this.#violation,
     };
     return this.#released ? snapshotReleased(this.size, state) : snapshotRing(this.#ring, state);
+  }
+
+  /** As many entries as are between the used and the available index name what was published and is not used. */
+  #offerAgain(used: number): boolean {
+    const requests = this.#requests;
+    const { avail16, availRing, used32, usedRing, mask } = this.#ring;
+    const left = new Set(requests.inFlight().filter((id) => requests.token(id) >= 0));
+    for (let position = this.#nextUsed; position !== used; position = (position + 1) & 0xffff) {
+      const head = used32[usedRing + (position & mask) * USED_WORDS + USED_ID]!;
+      if (left.delete(head)) continue;
+      this.#rejectId(head, position);
+      return false;
+    }
+    const age = (head: number): number => (this.#publishedAvail - requests.sequence(head)) & 0xffff;
+    const heads = [...left].toSorted((a, b) => age(b) - age(a));
+    for (const [i, head] of heads.entries()) avail16[availRing + ((used + i) & mask)] = head;
+    return true;
   }
 
   /** Along the free descriptors, or the ring in order (§2.7.5, §2.7.9). */

@@ -74,22 +74,26 @@ export function describeViolations(setup: TransportSetup): void {
       ['outside of what was lent', () => ({ driverArea: 0x7fff_ffff_ffff_f000n })],
       ['past 64 bits', () => ({ deviceArea: 0xffff_ffff_ffff_fff8n })],
     ];
-    it.each(addresses)('§2.7 ring addresses %s are refused and the device needs reset', async (_, spoil) => {
-      await withBench(setup, async (bench) => {
-        await negotiateRaw(bench);
-        const raw = new RawQueue(bench.link.dma, MALFORMED_SIZE);
-        const spoilt = { ...raw.addresses, ...spoil(raw.addresses) };
-        const enabling = bench.transport.enableQueue(ECHO_QUEUE, spoilt);
-        await bench.run(enabling.catch(() => undefined));
-        await bench.writeStatuses(STATUS_DRIVER_OK);
-        expect((await bench.readStatus()) & VIRTIO_CONFIG_S_NEEDS_RESET).not.toBe(0);
-        expect(bench.host.violation?.section).toMatch(/^2\.7/);
-        expect(bench.device.activationCount).toBe(0);
-        await bench.writeStatuses(0);
-        raw.free();
-        await exerciseOnce(bench);
-      });
-    });
+    it.for(addresses)(
+      '§2.7 ring addresses %s are refused and the device needs reset',
+      async ([, spoil], test) => {
+        await withBench(setup, async (bench) => {
+          if (bench.transport.capabilities.checksRings === true) test.skip('capabilities: checksRings');
+          await negotiateRaw(bench);
+          const raw = new RawQueue(bench.link.dma, MALFORMED_SIZE);
+          const spoilt = { ...raw.addresses, ...spoil(raw.addresses) };
+          const enabling = bench.transport.enableQueue(ECHO_QUEUE, spoilt);
+          await bench.run(enabling.catch(() => undefined));
+          await bench.writeStatuses(STATUS_DRIVER_OK);
+          expect((await bench.readStatus()) & VIRTIO_CONFIG_S_NEEDS_RESET).not.toBe(0);
+          expect(bench.host.violation?.section).toMatch(/^2\.7/);
+          expect(bench.device.activationCount).toBe(0);
+          await bench.writeStatuses(0);
+          raw.free();
+          await exerciseOnce(bench);
+        });
+      },
+    );
   });
 }
 

@@ -53,7 +53,7 @@ export class ProbeDevice implements VirtioDevice {
   readonly #piece = new Uint8Array(PIECE_SIZE);
   #activation: DeviceActivation | undefined;
   #resetHeld: PromiseWithResolvers<void> | undefined;
-  #queueResetHeld: PromiseWithResolvers<void> | undefined;
+  #queueResetsHeld: PromiseWithResolvers<void>[] = [];
   #deferred: Deferred[] = [];
 
   get deferredCount(): number {
@@ -113,13 +113,14 @@ export class ProbeDevice implements VirtioDevice {
       this.#forget(queue);
       return undefined;
     }
-    this.#queueResetHeld = Promise.withResolvers<void>();
-    return this.#queueResetHeld.promise.then(() => this.#forget(queue));
+    const held = Promise.withResolvers<void>();
+    this.#queueResetsHeld.push(held);
+    return held.promise.then(() => this.#forget(queue));
   }
 
   finishReset(): void {
     this.isResetHeld = false;
-    this.#queueResetHeld?.resolve();
+    for (const held of this.#queueResetsHeld.splice(0)) held.resolve();
     this.#deferred = [];
     this.#resetHeld?.resolve();
   }

@@ -7,10 +7,12 @@ import type { RawDescriptor, RawRing } from './raw-ring.ts';
  */
 export class ScriptedDevice {
   readonly ring: RawRing;
-  #nextAvail = 0;
+  #nextAvail: number;
 
-  constructor(ring: RawRing) {
+  /** `nextAvail`: where it starts in a ring that had another device before. */
+  constructor(ring: RawRing, nextAvail: number = 0) {
     this.ring = ring;
+    this.#nextAvail = nextAvail;
   }
 
   /** Heads made available since the last time. */

@@ -1,0 +1,71 @@
+import type { VhostUserProtocolFeature } from '@virtlab/abi/vhost-user';
+import { VHOST_USER_PROTOCOL_F } from '@virtlab/abi/vhost-user';
+import type { DeviceHost } from '@virtlab/virtio';
+import type { ProtocolFault } from './fault.ts';
+import type { DoorbellAioContext } from './frontend-options.ts';
+import type { RegionMapper } from './region-mapping.ts';
+
+export interface ServeVhostUserOptions {
+  /** The device; attached for as long as the connection lasts, then reset and free for the next. */
+  readonly host: DeviceHost;
+  /** The loop of the device; kicks come in it. */
+  readonly aio: DoorbellAioContext;
+  /** Protocol features that are not offered although they are there. Default none. */
+  readonly withheldProtocolFeatures?: readonly VhostUserProtocolFeature[];
+  /**
+   * For a device to finish its requests when a ring is stopped; the rest is given up, and done again by whoever goes on. Default
+   * 5000: what holds buffers until something comes from outside never finishes them.
+   */
+  readonly drainTimeoutMs?: number;
+  /** How often rings are looked at whose driver does not kick. Default 1. */
+  readonly pollIntervalMs?: number;
+  /** What GET_QUEUE_NUM says. Default: the queues of the device, for a network card its pairs of them. */
+  readonly queueNum?: number;
+  /** NET_SET_MTU; false refuses. Without it MTU is not offered. */
+  setMtu?(mtu: number): boolean;
+  /** How regions are mapped. Default `mapMemory`. With one, XEN_MMAP is offered if `hasXenMmap`. */
+  readonly mapRegion?: RegionMapper;
+  /** `mapRegion` can map what XEN_MMAP describes. Default false. */
+  readonly hasXenMmap?: boolean;
+  /** Each request that is in order, before it is done. */
+  onRequest?(name: string): void;
+}
+
+/** How a connection ended: `fault` is what the other side did wrong, `error` what went wrong here. */
+export interface VhostUserBackendEnd {
+  readonly fault: ProtocolFault | undefined;
+  readonly error?: unknown;
+}
+
+export const DRAIN_TIMEOUT_MS_DEFAULT = 5000;
+export const POLL_INTERVAL_MS_DEFAULT = 1;
+
+const ALWAYS: readonly VhostUserProtocolFeature[] = [
+  'MQ',
+  'LOG_SHMFD',
+  'REPLY_ACK',
+  'BACKEND_REQ',
+  'CONFIG',
+  'INFLIGHT_SHMFD',
+  'RESET_DEVICE',
+  'INBAND_NOTIFICATIONS',
+  'CONFIGURE_MEM_SLOTS',
+  'STATUS',
+];
+
+export function protocolFeatureBit(name: VhostUserProtocolFeature): bigint {
+  return 1n << BigInt(VHOST_USER_PROTOCOL_F[name]);
+}
+
+/** What GET_PROTOCOL_FEATURES says. */
+export function offeredProtocolFeatures(options: ServeVhostUserOptions): bigint {
+  const hasConfig = options.host.configSize > 0;
+  const optional: VhostUserProtocolFeature[] = [];
+  if (options.setMtu !== undefined) optional.push('MTU');
+  if (options.mapRegion !== undefined && options.hasXenMmap === true) optional.push('XEN_MMAP');
+  const withheld = options.withheldProtocolFeatures ?? [];
+  const offered = [...ALWAYS, ...optional].filter(
+    (name) => !withheld.includes(name) && (name !== 'CONFIG' || hasConfig),
+  );
+  return offered.reduce((bits, name) => bits | protocolFeatureBit(name), 0n);
+}

@@ -1,0 +1,274 @@
+/** What a device's process has been told, apart from the connection over which: told again, it is where the one before was. */
+import { VHOST_F_LOG_ALL, VHOST_USER_F_PROTOCOL_FEATURES } from '@virtlab/abi/vhost-user';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_PACKED,
+  featureBit,
+  featureBits,
+  hasFeature,
+} from '@virtlab/abi/virtio';
+import { type HandOverHandler, TransportError } from '@virtlab/virtio';
+import { type FrontendChannel, missingBits } from './frontend-channel.ts';
+import { badAnswer } from './frontend-fault.ts';
+import { FrontendInflight } from './frontend-inflight.ts';
+import type { FrontendMemory } from './frontend-memory.ts';
+import { FrontendRing, IncomingDoorbell, type QueueAddresses, type QueuePosition } from './frontend-ring.ts';
+import { FrontendStatus, isStatus } from './frontend-status.ts';
+import type { DoorbellAioContext, ResolvedFrontendOptions } from './frontend-options.ts';
+
+/**
+ * Not for drivers: the two bits of the protocol itself; addresses that need an IOTLB; and kick data, which an event file
+ * descriptor does not carry.
+ */
+const HIDDEN = featureBits(
+  VHOST_F_LOG_ALL,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_NOTIFICATION_DATA,
+);
+const PROTOCOL_FEATURES = featureBit(VHOST_USER_F_PROTOCOL_FEATURES);
+const RESET_POLL_MS = 1;
+
+export interface FrontendDeviceEvents {
+  onCall(queue: number): void;
+  /** A ring broke: the device needs reset. */
+  onNeedsReset(): void;
+}
+
+export class FrontendDevice implements Disposable {
+  readonly status: FrontendStatus = new FrontendStatus();
+  readonly memory: FrontendMemory;
+  readonly #options: ResolvedFrontendOptions;
+  readonly #events: FrontendDeviceEvents;
+  readonly #rings: (FrontendRing | undefined)[] = [];
+  readonly #inflight = new FrontendInflight();
+  readonly #errors: IncomingDoorbell;
+  /** Something was set since the last reset. */
+  #isTouched = false;
+
+  constructor(memory: FrontendMemory, options: ResolvedFrontendOptions, events: FrontendDeviceEvents) {
+    this.memory = memory;
+    this.#options = options;
+    this.#events = events;
+    this.#errors = new IncomingDoorbell(options.aio, () => {
+      this.status.needReset();
+      events.onNeedsReset();
+    });
+  }
+
+  ring(queue: number): FrontendRing | undefined {
+    return this.#rings[queue];
+  }
+
+  async readFeatures(channel: FrontendChannel): Promise<bigint> {
+    this.status.offered = (await channel.readFeatures()) & ~HIDDEN;
+    return this.status.offered;
+  }
+
+  async writeFeatures(channel: FrontendChannel, features: bigint): Promise<void> {
+    if (this.status.isFixed) return;
+    if (this.status.offered === 0n) await this.readFeatures(channel);
+    this.status.features = features;
+    this.status.isRefused = false;
+    // A device without a status cannot refuse features but by hanging up.
+    if (!channel.has('STATUS') && !this.status.isAcceptable) return;
+    this.#isTouched = true;
+    await this.#sendFeatures(channel);
+  }
+
+  async readStatus(channel: FrontendChannel): Promise<number> {
+    if (!channel.has('STATUS')) return this.status.value;
+    return this.status.merged(await this.#askStatus(channel));
+  }
+
+  /** Anything but 0, which is `reset`. */
+  async writeStatus(channel: FrontendChannel, written: number): Promise<void> {
+    const { status } = this;
+    const next = status.after(written);
+    const told = (written | status.value) & ~VIRTIO_CONFIG_S_NEEDS_RESET;
+    const begun = next & ~status.value;
+    if ((begun & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) await this.#start(channel);
+    if (channel.has('STATUS')) await channel.tell('SET_STATUS', BigInt(told));
+    status.value |= next;
+    this.#isTouched = true;
+    if ((begun & VIRTIO_CONFIG_S_FEATURES_OK) !== 0 && channel.has('STATUS')) {
+      const own = await this.#askStatus(channel);
+      if ((own & VIRTIO_CONFIG_S_FEATURES_OK) === 0) status.value &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+    }
+    if ((begun & VIRTIO_CONFIG_S_DRIVER_OK) !== 0) this.#kickAll();
+  }
+
+  /** The ring of a queue may come back when the device is live, or be one of the first. */
+  async enableQueue(channel: FrontendChannel, queue: number, addresses: QueueAddresses): Promise<void> {
+    const ring = (this.#rings[queue] ??= this.#makeRing(queue));
+    if (ring.isStarted) return;
+    ring.place(addresses);
+    this.#isTouched = true;
+    try {
+      await this.#setUp(channel, ring);
+    } catch (error) {
+      if (!channel.isEnded) ring.forget();
+      throw error;
+    }
+    if (!this.#isLive) return;
+    await ring.start(channel, this.#errors.fd);
+    await ring.enable(channel);
+    await channel.settle();
+    ring.kick();
+  }
+
+  async resetQueue(channel: FrontendChannel, queue: number): Promise<void> {
+    const ring = this.#rings[queue];
+    ring?.forget();
+    if (ring?.isStarted === true) await ring.stop(channel);
+  }
+
+  /** Resolves when the device is as new, and touches no memory. */
+  async reset(channel: FrontendChannel): Promise<void> {
+    const { status } = this;
+    status.reset();
+    this.#inflight[Symbol.dispose]();
+    for (const ring of this.#rings) ring?.forget();
+    if (channel.has('STATUS')) await channel.tell('SET_STATUS', 0n);
+    else if (channel.has('RESET_DEVICE') && this.#isTouched) await channel.tell('RESET_DEVICE', undefined);
+    // What a reset says of rings differs between devices; that GET_VRING_BASE stops one does not.
+    for (const ring of this.#rings) if (ring?.isStarted === true) await ring.stop(channel);
+    if (channel.has('STATUS')) await this.#untilReset(channel);
+    this.#isTouched = false;
+  }
+
+  /** Stops the rings, in good order: what the device had begun is done. */
+  async suspend(channel: FrontendChannel): Promise<void> {
+    for (const ring of this.#rings) if (ring?.isStarted === true) await ring.stop(channel);
+  }
+
+  /** The connection ended. */
+  lost(): void {
+    for (const ring of this.#rings) ring?.lost();
+  }
+
+  /**
+   * Brings another process to where the one before was. Rejects with `ENOTSUP` when it cannot be: features are missing, or
+   * nobody knows where a queue goes on.
+   */
+  async restore(channel: FrontendChannel, handOver: HandOverHandler | undefined): Promise<void> {
+    const { status } = this;
+    const missing = missingBits(channel.offered, status.features);
+    if (missing !== undefined) {
+      throw new TransportError('ENOTSUP', `The device that took over does not offer features ${missing}`);
+    }
+    if (!this.#isTouched) return;
+    await this.#sendFeatures(channel);
+    const before = status.value & ~(VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET);
+    if (channel.has('STATUS') && before !== 0) await channel.tell('SET_STATUS', BigInt(before));
+    const starts = this.#positions(channel, handOver);
+    for (const ring of this.#placed()) await this.#setUp(channel, ring, starts.get(ring.index));
+    if (!this.#isLive) return;
+    await this.#start(channel);
+    if (channel.has('STATUS')) await channel.tell('SET_STATUS', BigInt(status.value));
+    this.#kickAll();
+    // Calls that the process before owed.
+    for (const ring of this.#placed()) ring.call();
+  }
+
+  [Symbol.dispose](): void {
+    for (const ring of this.#rings) ring?.[Symbol.dispose]();
+    this.#rings.length = 0;
+    this.#errors[Symbol.dispose]();
+    this.#inflight[Symbol.dispose]();
+    this.memory[Symbol.dispose]();
+  }
+
+  get #isLive(): boolean {
+    return this.status.has(VIRTIO_CONFIG_S_DRIVER_OK);
+  }
+
+  #placed(): FrontendRing[] {
+    return this.#rings.filter((ring) => ring?.addresses !== undefined) as FrontendRing[];
+  }
+
+  #makeRing(queue: number): FrontendRing {
+    return new FrontendRing(queue, this.#options.aio, () => this.#events.onCall(queue));
+  }
+
+  async #setUp(channel: FrontendChannel, ring: FrontendRing, start?: QueuePosition): Promise<void> {
+    await this.memory.share(channel);
+    await ring.setUp(channel, hasFeature(this.status.features, VIRTIO_F_RING_PACKED), start);
+  }
+
+  async #start(channel: FrontendChannel): Promise<void> {
+    const rings = this.#placed();
+    if (rings.length === 0) return;
+    await this.#inflight.set(
+      channel,
+      rings.map(({ addresses }) => addresses!.size),
+    );
+    for (const ring of rings) await ring.start(channel, this.#errors.fd);
+    for (const ring of rings) await ring.enable(channel);
+    await channel.settle();
+  }
+
+  /** "Starting and stopping rings": older devices wait for the first kick. */
+  #kickAll(): void {
+    for (const ring of this.#placed()) ring.kick();
+  }
+
+  #positions(channel: FrontendChannel, handOver: HandOverHandler | undefined): Map<number, QueuePosition> {
+    const starts = new Map<number, QueuePosition>();
+    if (!this.#isLive) return starts;
+    const again = !(channel.has('INFLIGHT_SHMFD') && this.#inflight.isKept);
+    for (const { index } of this.#placed()) {
+      const start = handOver?.(index, again);
+      if (start === undefined) {
+        throw new TransportError(
+          'ENOTSUP',
+          `Nobody knows where queue ${index} goes on after its device died`,
+        );
+      }
+      starts.set(index, start);
+    }
+    return starts;
+  }
+
+  async #sendFeatures(channel: FrontendChannel): Promise<void> {
+    const { status } = this;
+    const own = channel.hasProtocolFeatures ? PROTOCOL_FEATURES : 0n;
+    try {
+      await channel.tell('SET_FEATURES', status.features | own);
+      status.isRefused = false;
+    } catch (error) {
+      if (!(error instanceof TransportError) || error.code !== 'EIO') throw error;
+      // §2.2.2: the driver learns it by FEATURES_OK, which stays clear.
+      status.isRefused = true;
+    }
+  }
+
+  async #askStatus(channel: FrontendChannel): Promise<number> {
+    const word = await channel.ask('GET_STATUS', undefined);
+    if (!isStatus(word)) throw channel.fail(badAnswer('GET_STATUS', 'status', word, '8 bits'));
+    return Number(word);
+  }
+
+  async #untilReset(channel: FrontendChannel): Promise<void> {
+    const { aio, timeoutMs } = this.#options;
+    const until = aio.now() + timeoutMs;
+    while ((await this.#askStatus(channel)) !== 0) {
+      if (aio.now() >= until) {
+        throw new TransportError('ETIMEDOUT', `The status is not 0 ${timeoutMs} ms after a reset`);
+      }
+      await sleep(aio, RESET_POLL_MS);
+    }
+  }
+}
+
+/** Resolves after `delayMs`, or when `wake` does. */
+export async function sleep(aio: DoorbellAioContext, delayMs: number, wake?: Promise<void>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  using timer = aio.createTimer(resolve);
+  timer.arm(delayMs);
+  await (wake === undefined ? promise : Promise.race([promise, wake]));
+}

@@ -1,0 +1,27 @@
+export { type Outcome, type ProtocolFault, type ProtocolFaultCode } from './fault.ts';
+export { BACKEND_REQUESTS, REQUESTS } from './messages.ts';
+export { MessageFds, type MessageStream, type StreamEnd } from './connection.ts';
+export { RequestReceiver, type Answer, type Handlers, type ReceiverOptions } from './request-receiver.ts';
+export { RequestSender, type Reply, type SenderOptions } from './request-sender.ts';
+export { type VhostUserBackendEnd, type ServeVhostUserOptions } from './backend-options.ts';
+export {
+  serveVhostUser,
+  type VhostUserBackendStatus,
+  type VhostUserBackend,
+  type VringStatus,
+} from './serve.ts';
+export { mapMemory, type MappedRegion, type RegionMapper } from './region-mapping.ts';
+export type { RegionDescription, XenMapping } from './payload-memory.ts';
+export { connectVhostUser, type VhostUserLink } from './frontend-connect.ts';
+export {
+  VHOST_USER_FRONTEND_FEATURES,
+  type ConnectVhostUserOptions,
+  type DoorbellAioContext,
+} from './frontend-options.ts';
+export type { VhostUserDriverTransport } from './frontend-transport.ts';
+export {
+  listenVhostUser,
+  vhostUserStream,
+  type ListenVhostUserOptions,
+  type VhostUserListener,
+} from './listen.ts';

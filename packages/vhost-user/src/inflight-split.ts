@@ -1,0 +1,168 @@
+/** What a device has taken from a split ring, kept where a crash does not reach it ("Inflight I/O tracking", split). */
+import {
+  VHOST_USER_INFLIGHT_DESC_SPLIT,
+  VHOST_USER_INFLIGHT_SPLIT,
+  VHOST_USER_INFLIGHT_VERSION,
+} from '@virtlab/abi/vhost-user';
+import type { DescriptorChain, QueuePosition, TakenChain } from '@virtlab/virtio';
+import { type InflightPlace, type InflightRecord, isInUse } from './inflight-area.ts';
+import type { QueueObserver } from './observed-queue.ts';
+
+const REGION = VHOST_USER_INFLIGHT_SPLIT;
+const DESC = VHOST_USER_INFLIGHT_DESC_SPLIT;
+const WORD = 2 ** 32;
+
+/** The words of one region. Everything in it may have been written by the peer, and is checked where it is read. */
+class SplitRegion {
+  readonly queueSize: number;
+  readonly #u8: Uint8Array;
+  readonly #u16: Uint16Array;
+  readonly #u32: Uint32Array;
+  readonly #start: number;
+
+  constructor({ memory, offset, queueSize }: InflightPlace) {
+    this.queueSize = queueSize;
+    this.#u8 = memory.u8;
+    this.#u16 = memory.u16;
+    this.#u32 = memory.u32;
+    this.#start = offset;
+  }
+
+  get(field: 'version' | 'desc_num' | 'last_batch_head' | 'used_idx'): number {
+    return Atomics.load(this.#u16, (this.#start + REGION.offset[field]) / 2);
+  }
+  /** Atomic, so that a crash between two of them finds the first done. */
+  set(field: 'version' | 'desc_num' | 'last_batch_head' | 'used_idx', value: number): void {
+    Atomics.store(this.#u16, (this.#start + REGION.offset[field]) / 2, value);
+  }
+
+  isInFlight(head: number): boolean {
+    return Atomics.load(this.#u8, this.#at(head) + DESC.offset.inflight) === 1;
+  }
+  setInFlight(head: number, value: 0 | 1): void {
+    Atomics.store(this.#u8, this.#at(head) + DESC.offset.inflight, value);
+  }
+  next(head: number): number {
+    return this.#u16[(this.#at(head) + DESC.offset.next) / 2]!;
+  }
+  setNext(head: number, next: number): void {
+    this.#u16[(this.#at(head) + DESC.offset.next) / 2] = next;
+  }
+  counter(head: number): number {
+    const at = (this.#at(head) + DESC.offset.counter) / 4;
+    return this.#u32[at]! + this.#u32[at + 1]! * WORD;
+  }
+  setCounter(head: number, counter: number): void {
+    const at = (this.#at(head) + DESC.offset.counter) / 4;
+    this.#u32[at] = counter;
+    this.#u32[at + 1] = counter / WORD;
+  }
+  clear(): void {
+    this.#u8.fill(0, this.#start, this.#start + REGION.size + this.queueSize * DESC.size);
+  }
+
+  #at(head: number): number {
+    return this.#start + REGION.size + head * DESC.size;
+  }
+}
+
+/** With `isInOrder` nothing is kept but the used index: requests are done again from there on. */
+export class SplitInflightRecord implements InflightRecord {
+  readonly #region: SplitRegion;
+  readonly #ringSize: number;
+  readonly #isInOrder: boolean;
+
+  constructor(place: InflightPlace, ringSize: number, isInOrder: boolean) {
+    this.#region = new SplitRegion(place);
+    this.#ringSize = ringSize;
+    this.#isInOrder = isInOrder;
+  }
+
+  recover(usedIdx: number): { start: QueuePosition; takenChains: readonly TakenChain[] } | undefined {
+    const region = this.#region;
+    if (!isInUse(region.get('version'), region.get('desc_num'), region.queueSize)) return undefined;
+    const missed = (usedIdx - region.get('used_idx')) & 0xffff;
+    if (missed > 0 && missed <= this.#ringSize) this.#endBatch(missed);
+    const heads: number[] = [];
+    for (let head = 0; head < this.#ringSize; head += 1) if (region.isInFlight(head)) heads.push(head);
+    // A region of another ring's past (its used index cannot have come from this one) says nothing.
+    if (missed > this.#ringSize) heads.length = 0;
+    const ordered = heads.toSorted((a, b) => region.counter(a) - region.counter(b));
+    const available = this.#isInOrder ? usedIdx : (usedIdx + ordered.length) & 0xffff;
+    const takenChains = this.#isInOrder ? [] : ordered.map((head) => ({ head }));
+    return { start: { available, used: usedIdx }, takenChains };
+  }
+
+  begin({ used }: QueuePosition, takenChains: readonly TakenChain[]): QueueObserver {
+    const region = this.#region;
+    region.clear();
+    region.set('desc_num', region.queueSize);
+    region.set('used_idx', used);
+    for (const [counter, { head }] of takenChains.entries()) {
+      region.setCounter(head, counter);
+      region.setInFlight(head, 1);
+    }
+    region.set('version', VHOST_USER_INFLIGHT_VERSION);
+    return new SplitTracker(region, used, takenChains.length, this.#isInOrder);
+  }
+
+  end(): void {
+    this.#region.set('version', 0);
+  }
+
+  /** The last publication was seen by the driver, and not written down to its end. */
+  #endBatch(count: number): void {
+    const region = this.#region;
+    let head = region.get('last_batch_head');
+    for (let left = count; left > 0 && head < this.#ringSize; left -= 1) {
+      region.setInFlight(head, 0);
+      head = region.next(head);
+    }
+  }
+}
+
+class SplitTracker implements QueueObserver {
+  readonly #region: SplitRegion;
+  readonly #isInOrder: boolean;
+  readonly #batch: Uint16Array;
+  #batchCount = 0;
+  #used: number;
+  #counter: number;
+
+  constructor(region: SplitRegion, used: number, counter: number, isInOrder: boolean) {
+    this.#region = region;
+    this.#isInOrder = isInOrder;
+    this.#batch = new Uint16Array(region.queueSize);
+    this.#used = used;
+    this.#counter = counter;
+  }
+
+  popped({ head, position }: DescriptorChain): void {
+    if (position < 0 || this.#isInOrder) return;
+    this.#region.setCounter(head, this.#counter);
+    this.#counter += 1;
+    this.#region.setInFlight(head, 1);
+  }
+
+  undoing({ head, position }: DescriptorChain): void {
+    if (position >= 0 && !this.#isInOrder) this.#region.setInFlight(head, 0);
+  }
+
+  pushing({ head }: DescriptorChain): void {
+    if (this.#isInOrder) return;
+    const region = this.#region;
+    region.setNext(head, region.get('last_batch_head'));
+    region.set('last_batch_head', head);
+    this.#batch[this.#batchCount] = head;
+    this.#batchCount += 1;
+  }
+
+  published(): void {
+    if (this.#isInOrder) return;
+    const region = this.#region;
+    for (let at = 0; at < this.#batchCount; at += 1) region.setInFlight(this.#batch[at]!, 0);
+    this.#used = (this.#used + this.#batchCount) & 0xffff;
+    this.#batchCount = 0;
+    region.set('used_idx', this.#used);
+  }
+}

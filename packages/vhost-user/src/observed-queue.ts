@@ -1,0 +1,98 @@
+import type {
+  DescriptorChain,
+  DeviceQueue,
+  QueuePosition,
+  RingSnapshot,
+  RingViolation,
+} from '@virtlab/virtio';
+
+/** Told of what happens on a ring, in the order in which it must be written down for whoever comes after a crash. */
+export interface QueueObserver {
+  /** A chain was popped and nobody has looked at it yet. */
+  popped?(chain: DescriptorChain): void;
+  /** It is about to be taken back. */
+  undoing?(chain: DescriptorChain): void;
+  /** Its used entry is about to be staged; `writtenSize` bytes were written. */
+  pushing?(chain: DescriptorChain): void;
+  /** What was staged is about to become visible to the driver. */
+  publishing?(): void;
+  /** It is; told once after each `publishing`. */
+  published?(): void;
+  /** The queue is let go; nothing more is told. */
+  released?(): void;
+}
+
+/** A ring with somebody looking over its shoulder. */
+export class ObservedQueue implements DeviceQueue {
+  readonly #ring: DeviceQueue;
+  readonly #observers: readonly QueueObserver[];
+  #isStaged = false;
+
+  constructor(ring: DeviceQueue, observers: readonly QueueObserver[]) {
+    this.#ring = ring;
+    this.#observers = observers;
+  }
+
+  get size(): number {
+    return this.#ring.size;
+  }
+  get violation(): RingViolation | undefined {
+    return this.#ring.violation;
+  }
+  get inFlightCount(): number {
+    return this.#ring.inFlightCount;
+  }
+
+  hasAvailable(): boolean {
+    return this.#ring.hasAvailable();
+  }
+
+  pop(): DescriptorChain | undefined {
+    const chain = this.#ring.pop();
+    if (chain !== undefined) for (const observer of this.#observers) observer.popped?.(chain);
+    return chain;
+  }
+
+  undoPop(chain: DescriptorChain): void {
+    for (const observer of this.#observers) observer.undoing?.(chain);
+    this.#ring.undoPop(chain);
+  }
+
+  push(chain: DescriptorChain, writtenSize: number): void {
+    for (const observer of this.#observers) observer.pushing?.(chain);
+    this.#isStaged = true;
+    this.#ring.push(chain, writtenSize);
+  }
+
+  publish(): void {
+    if (!this.#isStaged) {
+      this.#ring.publish();
+      return;
+    }
+    this.#isStaged = false;
+    for (const observer of this.#observers) observer.publishing?.();
+    this.#ring.publish();
+    for (const observer of this.#observers) observer.published?.();
+  }
+
+  needsCall(): boolean {
+    this.publish();
+    return this.#ring.needsCall();
+  }
+  disableKicks(): void {
+    this.#ring.disableKicks();
+  }
+  enableKicks(): boolean {
+    return this.#ring.enableKicks();
+  }
+  position(): QueuePosition {
+    return this.#ring.position();
+  }
+  release(): void {
+    for (const observer of this.#observers) observer.released?.();
+    this.#ring.release();
+  }
+  snapshot(): RingSnapshot {
+    return this.#ring.snapshot();
+  }
+}

@@ -1,0 +1,61 @@
+/** How a region of a memory table becomes memory of this process. */
+import { MEMORY_REGION_SIZE_MAX, type MemoryRegion, memoryRegion } from '@virtlab/guest-memory';
+import { LinuxError, mapShared, type SharedMapping } from '@virtlab/linux';
+import { type Outcome, bad, good, hex } from './fault.ts';
+import type { RegionDescription } from './payload-memory.ts';
+
+/** Mapped memory of one region, in order and without gaps: more than one piece where it is larger than a view may be. */
+export interface MappedRegion {
+  readonly pieces: readonly MemoryRegion[];
+  /** Ends the sharing. Views that somebody still has must stay harmless: read anything, write nowhere. */
+  revoke(): void;
+}
+
+/** Maps what a peer describes; never throws for what the peer sent. The descriptor stays the caller's. */
+export type RegionMapper = (region: RegionDescription, fd: number) => Outcome<MappedRegion>;
+
+const PAGE_SIZE = 4096;
+/** Typed arrays over a region need whole words. */
+const WORD_SIZE = 8n;
+
+/**
+ * Maps the descriptor, which must not be able to shrink. Regions under XEN_MMAP are refused: how another domain's memory is
+ * mapped is for whoever has a hypervisor to say.
+ */
+export const mapMemory: RegionMapper = (region, fd) => {
+  const { size, mmapOffset, xen } = region;
+  const what = `region of ${hex(size)} bytes at guest ${hex(region.guestAddress)}`;
+  if (xen !== undefined)
+    return bad('REFUSED', `${what}: no way to map memory of domain ${xen.domid} (${xen.kind})`);
+  if (size % WORD_SIZE !== 0n || mmapOffset % WORD_SIZE !== 0n) {
+    return bad('BAD_VALUE', `${what}, offset ${hex(mmapOffset)}: not whole words`);
+  }
+  if (mmapOffset + size > BigInt(Number.MAX_SAFE_INTEGER)) {
+    return bad('BAD_VALUE', `${what} ends beyond any file`);
+  }
+  const mapped = mapPieces(fd, Number(mmapOffset), Number(size));
+  return mapped.ok ? mapped : bad(mapped.fault.code, `${what}: ${mapped.fault.message}`);
+};
+
+/** `[offset, offset + size)` of a descriptor, both multiples of 8. */
+export function mapPieces(fd: number, offset: number, size: number): Outcome<MappedRegion> {
+  const mappings: SharedMapping[] = [];
+  const revoke = (): void => mappings.forEach((mapping) => mapping.revoke());
+  try {
+    const pieces: MemoryRegion[] = [];
+    for (let at = offset; at < offset + size;) {
+      // A mapping begins at a page, what is described need not.
+      const lead = at % PAGE_SIZE;
+      const part = Math.min(offset + size - at, MEMORY_REGION_SIZE_MAX - lead);
+      const mapping = mapShared(fd, lead + part, { offset: at - lead });
+      mappings.push(mapping);
+      pieces.push(memoryRegion(mapping.buffer, lead, part));
+      at += part;
+    }
+    return good({ pieces, revoke });
+  } catch (error) {
+    revoke();
+    if (error instanceof LinuxError || error instanceof RangeError) return bad('REFUSED', error.message);
+    throw error;
+  }
+}
