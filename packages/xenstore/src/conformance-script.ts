@@ -1,89 +1,16 @@
-import {
-  XS_CONTROL,
-  XS_DIRECTORY,
-  XS_DIRECTORY_PART,
-  XS_ERROR,
-  XS_GET_DOMAIN_PATH,
-  XS_GET_FEATURE,
-  XS_GET_PERMS,
-  XS_GET_QUOTA,
-  XS_INTRODUCE,
-  XS_IS_DOMAIN_INTRODUCED,
-  XS_MKDIR,
-  XS_READ,
-  XS_RELEASE,
-  XS_RESET_WATCHES,
-  XS_RESTRICT,
-  XS_RESUME,
-  XS_RM,
-  XS_SET_FEATURE,
-  XS_SET_PERMS,
-  XS_SET_QUOTA,
-  XS_SET_TARGET,
-  XS_TRANSACTION_END,
-  XS_TRANSACTION_START,
-  XS_UNWATCH,
-  XS_WATCH,
-  XS_WATCH_EVENT,
-  XS_WRITE,
-} from '@virtlab/abi/xs-wire';
+import { XS_ERROR, XS_GET_DOMAIN_PATH, XS_WATCH_EVENT } from '@virtlab/abi/xs-wire';
 import { byteString } from './byte-string.ts';
 import type { ByteStream } from './contract.ts';
+import { OPERATIONS, type OperationName } from './operation-names.ts';
 import { type XenstorePacket, XenstorePacketParser, encodePacket } from './wire.ts';
 
-type NamedOperation =
-  | 'CONTROL'
-  | 'DIRECTORY'
-  | 'READ'
-  | 'GET_PERMS'
-  | 'WATCH'
-  | 'UNWATCH'
-  | 'START'
-  | 'END'
-  | 'INTRODUCE'
-  | 'RELEASE'
-  | 'GET_DOMAIN_PATH'
-  | 'WRITE'
-  | 'MKDIR'
-  | 'RM'
-  | 'SET_PERMS'
-  | 'IS_DOMAIN_INTRODUCED'
-  | 'RESUME'
-  | 'SET_TARGET'
-  | 'RESTRICT'
-  | 'RESET_WATCHES'
-  | 'DIRECTORY_PART'
-  | 'GET_FEATURE'
-  | 'SET_FEATURE'
-  | 'GET_QUOTA'
-  | 'SET_QUOTA';
+/** START and END are short for TRANSACTION_…. */
+type NamedOperation = Exclude<OperationName, 'TRANSACTION_START' | 'TRANSACTION_END'> | 'START' | 'END';
 
-const OPERATIONS: Readonly<Record<NamedOperation, number>> = {
-  CONTROL: XS_CONTROL,
-  DIRECTORY: XS_DIRECTORY,
-  READ: XS_READ,
-  GET_PERMS: XS_GET_PERMS,
-  WATCH: XS_WATCH,
-  UNWATCH: XS_UNWATCH,
-  START: XS_TRANSACTION_START,
-  END: XS_TRANSACTION_END,
-  INTRODUCE: XS_INTRODUCE,
-  RELEASE: XS_RELEASE,
-  GET_DOMAIN_PATH: XS_GET_DOMAIN_PATH,
-  WRITE: XS_WRITE,
-  MKDIR: XS_MKDIR,
-  RM: XS_RM,
-  SET_PERMS: XS_SET_PERMS,
-  IS_DOMAIN_INTRODUCED: XS_IS_DOMAIN_INTRODUCED,
-  RESUME: XS_RESUME,
-  SET_TARGET: XS_SET_TARGET,
-  RESTRICT: XS_RESTRICT,
-  RESET_WATCHES: XS_RESET_WATCHES,
-  DIRECTORY_PART: XS_DIRECTORY_PART,
-  GET_FEATURE: XS_GET_FEATURE,
-  SET_FEATURE: XS_SET_FEATURE,
-  GET_QUOTA: XS_GET_QUOTA,
-  SET_QUOTA: XS_SET_QUOTA,
+const SCRIPT_OPERATIONS: Readonly<Record<NamedOperation, number>> = {
+  ...OPERATIONS,
+  START: OPERATIONS.TRANSACTION_START,
+  END: OPERATIONS.TRANSACTION_END,
 };
 
 /** By name, or `#` and the number on the wire. */
@@ -241,7 +168,7 @@ export async function playScript(
     } else {
       const type = operation.startsWith('#')
         ? Number(operation.slice(1))
-        : OPERATIONS[operation as NamedOperation];
+        : SCRIPT_OPERATIONS[operation as NamedOperation];
       const txId = transaction === undefined ? 0 : (transactions.get(transaction) ?? Number(transaction));
       const reply = await roundTrip(connection, type, txId, request.replaceAll('|', '\0'));
       const isStart = expected.startsWith('=') && /^[1-9]\d*\|$/.test(reply);

@@ -28,40 +28,71 @@ import {
   XS_WRITE,
 } from '@virtlab/abi/xs-wire';
 
-const NAMES: readonly (readonly [number, string])[] = [
-  [XS_CONTROL, 'CONTROL'],
-  [XS_DIRECTORY, 'DIRECTORY'],
-  [XS_READ, 'READ'],
-  [XS_GET_PERMS, 'GET_PERMS'],
-  [XS_WATCH, 'WATCH'],
-  [XS_UNWATCH, 'UNWATCH'],
-  [XS_TRANSACTION_START, 'TRANSACTION_START'],
-  [XS_TRANSACTION_END, 'TRANSACTION_END'],
-  [XS_INTRODUCE, 'INTRODUCE'],
-  [XS_RELEASE, 'RELEASE'],
-  [XS_GET_DOMAIN_PATH, 'GET_DOMAIN_PATH'],
-  [XS_WRITE, 'WRITE'],
-  [XS_MKDIR, 'MKDIR'],
-  [XS_RM, 'RM'],
-  [XS_SET_PERMS, 'SET_PERMS'],
-  [XS_WATCH_EVENT, 'WATCH_EVENT'],
-  [XS_ERROR, 'ERROR'],
-  [XS_IS_DOMAIN_INTRODUCED, 'IS_DOMAIN_INTRODUCED'],
-  [XS_RESUME, 'RESUME'],
-  [XS_SET_TARGET, 'SET_TARGET'],
-  [XS_RESTRICT, 'RESTRICT'],
-  [XS_RESET_WATCHES, 'RESET_WATCHES'],
-  [XS_DIRECTORY_PART, 'DIRECTORY_PART'],
-  [XS_GET_FEATURE, 'GET_FEATURE'],
-  [XS_SET_FEATURE, 'SET_FEATURE'],
-  [XS_GET_QUOTA, 'GET_QUOTA'],
-  [XS_SET_QUOTA, 'SET_QUOTA'],
-];
+/** Operations as xenstore.txt calls them. */
+export type OperationName =
+  | 'CONTROL'
+  | 'DIRECTORY'
+  | 'READ'
+  | 'GET_PERMS'
+  | 'WATCH'
+  | 'UNWATCH'
+  | 'TRANSACTION_START'
+  | 'TRANSACTION_END'
+  | 'INTRODUCE'
+  | 'RELEASE'
+  | 'GET_DOMAIN_PATH'
+  | 'WRITE'
+  | 'MKDIR'
+  | 'RM'
+  | 'SET_PERMS'
+  | 'WATCH_EVENT'
+  | 'ERROR'
+  | 'IS_DOMAIN_INTRODUCED'
+  | 'RESUME'
+  | 'SET_TARGET'
+  | 'RESTRICT'
+  | 'RESET_WATCHES'
+  | 'DIRECTORY_PART'
+  | 'GET_FEATURE'
+  | 'SET_FEATURE'
+  | 'GET_QUOTA'
+  | 'SET_QUOTA';
 
-/** Operations by number, as xenstore.txt calls them; without holes. */
+/** Their numbers on the wire. */
+export const OPERATIONS: Readonly<Record<OperationName, number>> = {
+  CONTROL: XS_CONTROL,
+  DIRECTORY: XS_DIRECTORY,
+  READ: XS_READ,
+  GET_PERMS: XS_GET_PERMS,
+  WATCH: XS_WATCH,
+  UNWATCH: XS_UNWATCH,
+  TRANSACTION_START: XS_TRANSACTION_START,
+  TRANSACTION_END: XS_TRANSACTION_END,
+  INTRODUCE: XS_INTRODUCE,
+  RELEASE: XS_RELEASE,
+  GET_DOMAIN_PATH: XS_GET_DOMAIN_PATH,
+  WRITE: XS_WRITE,
+  MKDIR: XS_MKDIR,
+  RM: XS_RM,
+  SET_PERMS: XS_SET_PERMS,
+  WATCH_EVENT: XS_WATCH_EVENT,
+  ERROR: XS_ERROR,
+  IS_DOMAIN_INTRODUCED: XS_IS_DOMAIN_INTRODUCED,
+  RESUME: XS_RESUME,
+  SET_TARGET: XS_SET_TARGET,
+  RESTRICT: XS_RESTRICT,
+  RESET_WATCHES: XS_RESET_WATCHES,
+  DIRECTORY_PART: XS_DIRECTORY_PART,
+  GET_FEATURE: XS_GET_FEATURE,
+  SET_FEATURE: XS_SET_FEATURE,
+  GET_QUOTA: XS_GET_QUOTA,
+  SET_QUOTA: XS_SET_QUOTA,
+};
+
+/** By number, without holes. */
 const BY_NUMBER: readonly string[] = Array.from(
   { length: XS_SET_QUOTA + 1 },
-  (_, type) => NAMES.find(([number]) => number === type)?.[1] ?? `#${type}`,
+  (_, type) => Object.entries(OPERATIONS).find(([, number]) => number === type)?.[0] ?? `#${type}`,
 );
 
 /** How many operations have a name: those below this number. */

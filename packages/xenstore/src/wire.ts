@@ -1,6 +1,8 @@
 import { XENSTORE_PAYLOAD_MAX, XSD_SOCKMSG } from '@virtlab/abi/xs-wire';
 import { type ByteString, knownString, putByteString } from './byte-string.ts';
 
+export { OPERATIONS, type OperationName } from './operation-names.ts';
+
 /** One message (xenstore.txt, "Communication with xenstored"). Numbers are u32. */
 export interface XenstorePacket {
   readonly type: number;

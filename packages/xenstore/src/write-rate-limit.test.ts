@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { createXenstore } from './create-xenstore.ts';
 import { type DomainRecord, DomainTable } from './domain-table.ts';
 import { PROFILE_C_4_17 } from './profile-c-4-17.ts';
-import { ManualClock } from './testing/manual-clock.ts';
+import { ManualClock } from './manual-clock.ts';
 import { WriteRateLimit } from './write-rate-limit.ts';
 
 function limit(): { clock: ManualClock; rate: WriteRateLimit; domain: (domid: number) => DomainRecord } {
@@ -66,7 +66,7 @@ describe('WriteRateLimit', () => {
     clock.advance(1);
     expect(paid).toBe(1);
     expect(rate.isInDebt(guest)).toBe(false);
-    expect(clock.timerCount).toBe(0);
+    expect(clock.pendingCount).toBe(0);
   });
 
   it('wrl_credit_update: what a domain cannot keep fills a reserve of 1000 writes, which pays debts first', () => {
@@ -113,7 +113,7 @@ describe('a guest that writes', () => {
     });
     for (let i = 0; i < 100; i++) await guest.write('/g', `${i}`);
     xenstore.close();
-    expect(clock.timerCount).toBe(0);
+    expect(clock.pendingCount).toBe(0);
   });
 
   it('wrl_apply_debit_trans_commit: a transaction costs one write when it commits, however many it made', async () => {
