@@ -77,6 +77,18 @@ describe.skipIf(!IS_ASKED_FOR)('virtlab as an installed package', { timeout: 180
     daemon.kill('SIGTERM');
     expect(await once(daemon, 'close')).toEqual([143, null]);
   });
+
+  it('virtlab-vhost-user-rng serves from the built files, its device in a thread', async () => {
+    const socket = join(folder, 'rng');
+    const program = join(folder, 'node_modules/.bin/virtlab-vhost-user-rng');
+    const daemon = spawn(program, ['--json', '--socket-path', socket], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [line] = (await once(daemon.stdout, 'data')) as [Buffer];
+    expect(JSON.parse(line.toString())).toEqual({ event: 'listening', sockets: [socket], pid: daemon.pid });
+    daemon.kill('SIGTERM');
+    expect(await once(daemon, 'close')).toEqual([143, null]);
+  });
 });
 
 it('npx virtlab works from the checkout without a build', () => {

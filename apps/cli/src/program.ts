@@ -11,6 +11,21 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./demo-command.ts')).demoCommand(),
   },
   {
+    name: 'vhost-user-blk',
+    summary: 'a disk for a guest of QEMU, served by vhost-user',
+    load: async () => (await import('./vhost-user/blk-command.ts')).blkCommand(),
+  },
+  {
+    name: 'vhost-user-net',
+    summary: 'network cards for guests of QEMU on one switch, served by vhost-user',
+    load: async () => (await import('./vhost-user/net-command.ts')).netCommand(),
+  },
+  {
+    name: 'vhost-user-rng',
+    summary: 'a source of entropy for a guest of QEMU, served by vhost-user',
+    load: async () => (await import('./vhost-user/rng-command.ts')).rngCommand(),
+  },
+  {
     name: 'xenstored',
     summary: 'a xenstore daemon on a Unix socket, in the foreground',
     load: async () => (await import('./xenstored/xenstored-command.ts')).xenstoredCommand(),
@@ -32,7 +47,7 @@ export async function createProgram(args: readonly string[]): Promise<Command> {
   };
   const program = newCommand('virtlab', EXIT_USAGE)
     .description(
-      'A laboratory for virtio transports: one driver and one device over virtio_pci and virtio_xenbus',
+      'A laboratory for virtio transports: one driver and one device over virtio_pci, virtio_xenbus and vhost-user',
     )
     .version(version)
     .enablePositionalOptions()

@@ -1,6 +1,8 @@
 import { describeAioContext } from './conformance.ts';
 import { createAioContext, type AioContext, type Scheduler } from './index.ts';
-import { createNodeAioContext } from './node/index.ts';
+import { linuxFfi } from '@virtlab/linux';
+import { blockingThread } from './node/blocking-thread.ts';
+import { NodeAioContext, createNodeAioContext } from './node/index.ts';
 import { DOORBELL_POLICIES, createSimulation, type Simulation } from './simulated.ts';
 
 /** Real contexts: gives way to the event loop until the condition holds; the test's time-out is the bound. */
@@ -48,6 +50,19 @@ for (const maxNs of [0, 50_000, 400_000]) {
     run: realRun,
     capabilities: { exactNotifiers: true },
   });
+}
+
+const ffi = linuxFfi();
+if (ffi.available) {
+  const thread = await blockingThread();
+  for (const maxNs of [0, 50_000]) {
+    describeAioContext({
+      name: `node, a thread that blocks, spinning up to ${maxNs / 1000} µs`,
+      create: () => new NodeAioContext({ polling: { maxNs } }, thread.createKernel()),
+      run: realRun,
+      capabilities: { exactNotifiers: true },
+    });
+  }
 }
 
 for (const policy of Object.values(DOORBELL_POLICIES)) {

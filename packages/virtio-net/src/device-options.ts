@@ -21,6 +21,11 @@ export interface NetDeviceOptions {
   readonly queueSize?: number;
   /** Pairs of queues, from 1 to 128. Default 1, and then neither MQ nor RSS is offered. */
   readonly queuePairs?: number;
+  /**
+   * Somebody else serves the control queue, as QEMU does for its vhost-user cards: there is none here, and every pair is in use
+   * whose receive queue is enabled. Default false.
+   */
+  readonly controlElsewhere?: boolean;
   /** Leaves out offered features; `NET_DEVICE_FEATURES` is the default and the most. */
   readonly features?: FeatureBits;
   /** When packets to send are looked at: see `TransmitMode`. Default `kick`. */
@@ -41,6 +46,7 @@ export interface NetDeviceProfile {
   readonly linkUp: boolean;
   readonly queueSize: number;
   readonly queuePairs: number;
+  readonly controlElsewhere: boolean;
   readonly features: FeatureBits;
   readonly transmit: TransmitMode;
   readonly speed: number;
@@ -81,6 +87,21 @@ export const NET_DEVICE_FEATURES: FeatureBits =
     net.VIRTIO_NET_F_SPEED_DUPLEX,
   );
 
+/** What a driver asks for over the control queue, whoever serves it. */
+const CONTROL_FEATURES = featureBits(
+  net.VIRTIO_NET_F_CTRL_VQ,
+  net.VIRTIO_NET_F_CTRL_RX,
+  net.VIRTIO_NET_F_CTRL_VLAN,
+  net.VIRTIO_NET_F_CTRL_RX_EXTRA,
+  net.VIRTIO_NET_F_CTRL_MAC_ADDR,
+  net.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  net.VIRTIO_NET_F_GUEST_ANNOUNCE,
+  net.VIRTIO_NET_F_NOTF_COAL,
+  net.VIRTIO_NET_F_VQ_NOTF_COAL,
+  net.VIRTIO_NET_F_HASH_REPORT,
+  net.VIRTIO_NET_F_RSS,
+);
+
 const PAIR_FEATURES = featureBits(net.VIRTIO_NET_F_MQ, net.VIRTIO_NET_F_RSS);
 
 const QUEUE_SIZE_MAX = 32768;
@@ -90,6 +111,7 @@ const QUEUE_PAIRS_MAX = 128;
 /** @throws RangeError naming the option that is out of range */
 export function resolveDeviceOptions(options: NetDeviceOptions): NetDeviceProfile {
   const { mac, port, mtu = MTU_DEFAULT, linkUp = true, queueSize = 256, queuePairs = 1 } = options;
+  const { controlElsewhere = false } = options;
   const { tx = 'kick', txTimerNs = 150_000, txBurst = 256, speed = VIRTIO_NET_SPEED_UNKNOWN } = options;
   if (!isStationAddress(mac)) throw new RangeError(`mac ${mac.join(':')} is not the address of a station`);
   if (!Number.isInteger(mtu) || mtu < VIRTIO_NET_MTU_MIN || mtu > VIRTIO_NET_MTU_MAX) {
@@ -101,14 +123,26 @@ export function resolveDeviceOptions(options: NetDeviceOptions): NetDeviceProfil
   requireInteger('queuePairs', queuePairs, QUEUE_PAIRS_MAX);
   requireInteger('txBurst', txBurst, QUEUE_SIZE_MAX);
   requireInteger('txTimerNs', txTimerNs, 1e9);
-  const features = (options.features ?? NET_DEVICE_FEATURES) & ~(queuePairs === 1 ? PAIR_FEATURES : 0n);
+  const without = (queuePairs === 1 ? PAIR_FEATURES : 0n) | (controlElsewhere ? CONTROL_FEATURES : 0n);
+  const features = (options.features ?? NET_DEVICE_FEATURES) & ~without;
   if ((features & ~NET_DEVICE_FEATURES) !== 0n) {
     throw new RangeError(`features 0x${features.toString(16)} has some that the device does not know`);
   }
-  const problem = refuseNetFeatures(features);
+  const problem = refuseNetFeatures(features, controlElsewhere);
   if (problem !== undefined) throw new RangeError(`features 0x${features.toString(16)}: ${problem}`);
   const transmit: TransmitMode = { mode: tx, timerNs: txTimerNs, burst: txBurst };
-  return { mac: mac.slice(), port, mtu, linkUp, queueSize, queuePairs, features, transmit, speed };
+  return {
+    mac: mac.slice(),
+    port,
+    mtu,
+    linkUp,
+    queueSize,
+    queuePairs,
+    controlElsewhere,
+    features,
+    transmit,
+    speed,
+  };
 }
 
 function requireInteger(name: string, value: number, max: number): void {

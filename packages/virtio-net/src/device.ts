@@ -133,7 +133,7 @@ class PortNetDevice implements NetDevice, FrameReceiver, FinishedFrames, LiveDev
   }
 
   refuseFeatures(features: FeatureBits): string | undefined {
-    return refuseNetFeatures(features);
+    return refuseNetFeatures(features, this.#profile.controlElsewhere);
   }
 
   activate(activation: DeviceActivation): void {
@@ -145,12 +145,14 @@ class PortNetDevice implements NetDevice, FrameReceiver, FinishedFrames, LiveDev
   /** Receive buffers stay where they are until a frame needs them; a wire that holds frames back is told of them. */
   processQueue(queueIndex: number): void {
     if (this.#live?.process(queueIndex) !== true) return;
+    if (this.#live.usesEnabledPairs) this.#chooseWay();
     this.#isStarved = false;
     this.#profile.port.resume?.();
   }
 
   resetQueue(queueIndex: number): void {
     this.#live?.resetQueue(queueIndex);
+    this.#chooseWay();
   }
 
   reset(): void {

@@ -49,6 +49,8 @@ export class LiveDevice implements ControlTarget {
   readonly acceptFromDriver: number;
   /** What the driver takes unfinished. */
   accept: number;
+  /** The pairs in use are those whose receive queues are enabled. */
+  readonly usesEnabledPairs: boolean;
   readonly #controlIndex: number;
   readonly #events: LiveDeviceEvents;
 
@@ -82,6 +84,8 @@ export class LiveDevice implements ControlTarget {
     this.#controlIndex = has(net.VIRTIO_NET_F_CTRL_VQ) ? controlQueueIndex(features, profile.queuePairs) : -1;
     this.control =
       this.#controlIndex < 0 ? undefined : new ControlQueue(activation, this.#controlIndex, this);
+    this.usesEnabledPairs = profile.controlElsewhere && pairCount > 1;
+    if (this.usesEnabledPairs) this.#followQueues();
     this.acceptFromDriver = acceptedByDevice(features);
     this.accept = acceptedByDriver(features);
   }
@@ -98,7 +102,10 @@ export class LiveDevice implements ControlTarget {
       this.#events.rulesChanged();
       return false;
     }
-    if ((queueIndex & 1) === 0) return true;
+    if ((queueIndex & 1) === 0) {
+      if (this.usesEnabledPairs) this.#followQueues();
+      return true;
+    }
     this.transmitters[queueIndex >>> 1]?.look();
     return false;
   }
@@ -108,6 +115,7 @@ export class LiveDevice implements ControlTarget {
     const pair = queueIndex >>> 1;
     if ((queueIndex & 1) === 0) this.receivers[pair]?.stop();
     else this.transmitters[pair]?.stop();
+    if (this.usesEnabledPairs) this.#followQueues(queueIndex);
   }
 
   dispose(): void {
@@ -133,6 +141,18 @@ export class LiveDevice implements ControlTarget {
     }
     this.steering.setPairs(count);
     return true;
+  }
+
+  /** Uses the pairs up to the first whose receive queue is not there, or is `stopping`. */
+  #followQueues(stopping = -1): void {
+    const { queues } = this.activation;
+    let count = 0;
+    for (; count < this.receivers.length; count += 1) {
+      const index = net.virtioNetReceiveQueue(count);
+      if (queues[index] === undefined || index === stopping) break;
+    }
+    const used = Math.max(1, count);
+    if (used !== this.steering.pairCount) this.steering.setPairs(used);
   }
 
   setRss(config: RssConfig): boolean {

@@ -44,10 +44,14 @@ const DEPENDENCIES: readonly (readonly [
   ).map(([bit, name]) => [bit, name, [net.VIRTIO_NET_F_CTRL_VQ], 'CTRL_VQ'] as const),
 ];
 
-/** Why a set of features cannot be worked with, or undefined (§5.1.3.1). */
-export function refuseNetFeatures(features: FeatureBits): string | undefined {
+/**
+ * Why a set of features cannot be worked with, or undefined (§5.1.3.1). `controlElsewhere`: what needs the control queue is not
+ * looked at, for a device whose control queue another party serves.
+ */
+export function refuseNetFeatures(features: FeatureBits, controlElsewhere = false): string | undefined {
+  const given = controlElsewhere ? features | featureBit(net.VIRTIO_NET_F_CTRL_VQ) : features;
   const missing = DEPENDENCIES.find(
-    ([bit, , oneOf]) => hasFeature(features, bit) && !oneOf.some((other) => hasFeature(features, other)),
+    ([bit, , oneOf]) => hasFeature(given, bit) && !oneOf.some((other) => hasFeature(given, other)),
   );
   if (missing !== undefined) return `VIRTIO_NET_F_${missing[1]} needs ${missing[3]}`;
   return undefined;

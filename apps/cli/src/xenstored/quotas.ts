@@ -1,5 +1,5 @@
 import type { XenstoreProfile, XenstoreQuotas } from '@virtlab/xenstore';
-import { StartError } from './start-error.ts';
+import { StartError } from '../start-error.ts';
 
 /** Names that are Xen's own; the others are those of `XenstoreQuotas` with hyphens. */
 const XEN_NAMES: Readonly<Record<string, string>> = {

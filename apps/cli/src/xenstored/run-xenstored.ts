@@ -1,12 +1,7 @@
 import { type Xenstored, type XenstoredOptions, startXenstored } from '@virtlab/xenstore/node';
-import {
-  EXIT_ENVIRONMENT,
-  EXIT_FAILED,
-  EXIT_INTERRUPTED,
-  EXIT_TERMINATED,
-  EXIT_USAGE,
-} from '../exit-codes.ts';
-import { StartError } from './start-error.ts';
+import { EndSignals, exitCodeOf } from '../end-signals.ts';
+import { EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_USAGE } from '../exit-codes.ts';
+import { StartError } from '../start-error.ts';
 import { type XenstoredFlags, startOptions } from './start-options.ts';
 
 /** Runs a daemon until SIGINT or SIGTERM, then ends it in order and the process with the signal's exit code. */
@@ -41,31 +36,6 @@ async function start(options: XenstoredOptions): Promise<Xenstored> {
   }
 }
 
-/** The first SIGINT or SIGTERM; a second one ends the process at once. */
-class EndSignals {
-  readonly first: Promise<NodeJS.Signals>;
-  readonly #resolve: (signal: NodeJS.Signals) => void;
-  #hasCome = false;
-  readonly #take = (signal: NodeJS.Signals): void => {
-    if (this.#hasCome) process.exit(exitCodeOf(signal));
-    this.#hasCome = true;
-    this.#resolve(signal);
-  };
-
-  constructor() {
-    const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
-    this.first = promise;
-    this.#resolve = resolve;
-    process.on('SIGINT', this.#take);
-    process.on('SIGTERM', this.#take);
-  }
-
-  release(): void {
-    process.off('SIGINT', this.#take);
-    process.off('SIGTERM', this.#take);
-  }
-}
-
 /** Ends the daemon; resolves with the exit code. */
 async function end(daemon: Xenstored, signal: NodeJS.Signals): Promise<number> {
   process.stderr.write('virtlab: shutting down\n');
@@ -88,10 +58,6 @@ async function reopenLogs(daemon: Xenstored): Promise<void> {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function exitCodeOf(signal: NodeJS.Signals): number {
-  return signal === 'SIGINT' ? EXIT_INTERRUPTED : EXIT_TERMINATED;
 }
 
 function readyLine({ socketPath }: Xenstored, { profile, json }: XenstoredFlags): string {

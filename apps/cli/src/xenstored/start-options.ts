@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { XENSTORE_PROFILES, parseFault } from '@virtlab/xenstore';
 import type { XenstoredOptions } from '@virtlab/xenstore/node';
 import { parseQuotas } from './quotas.ts';
-import { StartError } from './start-error.ts';
+import { StartError } from '../start-error.ts';
 
 export interface XenstoredFlags {
   readonly socket?: string;

@@ -1,21 +1,20 @@
 import { UnixStream } from '@virtlab/linux';
+import { FRAME_LENGTH_SIZE, FrameStreamReader } from '@virtlab/virtio-net/node';
 
-const LENGTH_SIZE = 4;
-/** QEMU's NET_BUFSIZE: it neither sends nor takes more. */
-const FRAME_SIZE_MAX = 4096 + 65536;
-
-/**
- * The other end of QEMU's `-netdev stream`: Ethernet frames, each behind its length as four bytes, the highest first. Owns
- * its descriptor, a stream socket. What is no such stream ends it.
- */
+/** The other end of QEMU's `-netdev stream`. Owns its descriptor, a stream socket. What is no such stream ends it. */
 export class FrameStream implements Disposable {
   readonly #stream: UnixStream;
-  #rest = new Uint8Array();
+  readonly #reader = new FrameStreamReader();
   #onFrame: ((frame: Uint8Array) => void) | undefined;
 
   constructor(fd: number) {
     this.#stream = UnixStream.fromFd(fd);
-    this.#stream.onData((bytes) => this.#take(bytes));
+    this.#stream.onData((bytes) => {
+      const isStream = this.#reader.push(bytes, (all, at, size) =>
+        this.#onFrame?.(all.subarray(at, at + size)),
+      );
+      if (!isStream) this.#stream.close();
+    });
   }
 
   /** At most one handler; frames are valid during the call. Without it they are lost. */
@@ -25,30 +24,13 @@ export class FrameStream implements Disposable {
 
   /** Takes a copy. Throws as `UnixStream.send`. */
   send(frame: Uint8Array): void {
-    const bytes = new Uint8Array(LENGTH_SIZE + frame.length);
+    const bytes = new Uint8Array(FRAME_LENGTH_SIZE + frame.length);
     new DataView(bytes.buffer).setUint32(0, frame.length);
-    bytes.set(frame, LENGTH_SIZE);
+    bytes.set(frame, FRAME_LENGTH_SIZE);
     this.#stream.send(bytes);
   }
 
   [Symbol.dispose](): void {
     this.#stream.close();
-  }
-
-  #take(bytes: Uint8Array): void {
-    const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
-    const view = new DataView(all.buffer, all.byteOffset, all.length);
-    let at = 0;
-    while (at + LENGTH_SIZE <= all.length) {
-      const size = view.getUint32(at);
-      if (size > FRAME_SIZE_MAX) {
-        this.#stream.close();
-        return;
-      }
-      if (at + LENGTH_SIZE + size > all.length) break;
-      this.#onFrame?.(all.subarray(at + LENGTH_SIZE, at + LENGTH_SIZE + size));
-      at += LENGTH_SIZE + size;
-    }
-    this.#rest = all.slice(at);
   }
 }

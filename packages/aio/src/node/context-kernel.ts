@@ -9,6 +9,8 @@ export interface ContextKernel {
   schedule(turn: () => void): void;
   /** Calls `onReadable` from the event loop while the descriptor is readable. */
   watchReadable(fd: number, onReadable: () => void): { close(): void };
+  /** Runs `wake` at `atMs` or a little later, instead of the alarm before. Infinity: no alarm. Default: setTimeout. */
+  setAlarm?(atMs: number, wake: () => void): void;
   createPollSet(fds: readonly number[]): ReadableSet;
   /** Takes what a callback threw: a bug of its owner that the others must survive. */
   onError(error: unknown): void;

@@ -62,6 +62,10 @@ export class NodeAioContext implements AioContext {
       now,
       schedule: (turn) => kernel.schedule(turn),
       setAlarm: (atMs, wake) => {
+        if (kernel.setAlarm !== undefined) {
+          kernel.setAlarm(atMs, wake);
+          return;
+        }
         clearTimeout(this.#timeout);
         if (atMs === Infinity) return;
         const delayMs = Math.min(Math.ceil(Math.max(0, atMs - now())), DELAY_MAX_MS);

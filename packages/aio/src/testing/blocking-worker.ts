@@ -1,0 +1,54 @@
+/** The thread of the tests of `createBlockingAioContext`: counts kicks, answers calls, and does what its messages ask. */
+import { readFile } from 'node:fs/promises';
+import { parentPort, workerData } from 'node:worker_threads';
+import { EventFd, watchReadable } from '@virtlab/linux';
+import { createBlockingAioContext } from '../node/index.ts';
+
+export interface BlockingWorkerData {
+  /** Descriptors: what the thread is kicked with, what it calls with, and one for 'watch'. */
+  readonly kickFd: number;
+  readonly callFd: number;
+  readonly watchedFd: number;
+}
+
+export type BlockingWorkerRequest = 'file' | 'watch' | 'timeout' | 'timer' | 'immediates' | 'end';
+
+const { kickFd, callFd, watchedFd } = workerData as BlockingWorkerData;
+const port = parentPort!;
+const context = await createBlockingAioContext({ polling: { maxNs: 0 } });
+const call = EventFd.fromFd(callFd);
+const notifier = context.createEventFdNotifier(EventFd.fromFd(kickFd));
+context.addHandler(notifier, { onReady: () => call.write() });
+
+const WORK: Record<BlockingWorkerRequest, () => Promise<unknown>> = {
+  file: async () => (await readFile(import.meta.filename)).length > 0,
+  // Through Node's own loop, which is told of it from within one of its callbacks.
+  watch: async () => {
+    const watched = EventFd.fromFd(watchedFd);
+    return await new Promise((resolve) => {
+      const watch = watchReadable(watched.fd, () => {
+        watched.read();
+        watch.close();
+        resolve(true);
+      });
+      call.write();
+    });
+  },
+  timeout: async () => await new Promise((resolve) => void setTimeout(resolve, 3, true)),
+  timer: async () => await new Promise((resolve) => context.createTimer(() => resolve(true)).arm(3)),
+  immediates: async () => {
+    for (let count = 0; count < 20; count += 1) await new Promise((resolve) => void setImmediate(resolve));
+    return true;
+  },
+  end: async () => {
+    context.createTimer(() => {}).arm(60_000);
+    context[Symbol.dispose]();
+    setImmediate(() => port.close());
+    return true;
+  },
+};
+
+port.on('message', (request: BlockingWorkerRequest) => {
+  void WORK[request]().then((answer) => port.postMessage(answer));
+});
+port.postMessage('ready');
