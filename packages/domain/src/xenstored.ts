@@ -1,7 +1,14 @@
 import type { DomId, EvtchnPort, GrantHandle } from '@virtlab/abi/brands';
 import { VIRQ_DOM_EXC } from '@virtlab/abi/event-channel';
+import type { AioContext } from '@virtlab/aio';
 import { PAGE_SIZE } from '@virtlab/hypervisor';
-import { type InProcessXenstore, type StoreOptions, type Xenstore, createXenstore } from '@virtlab/xenstore';
+import {
+  type DaemonClock,
+  type InProcessXenstore,
+  type StoreOptions,
+  type Xenstore,
+  createXenstore,
+} from '@virtlab/xenstore';
 import type { PagePort, XenstoreRingPort } from '@virtlab/xenstore/server';
 import type { Domain } from './domain.ts';
 import { XENSTORE_GRANT } from './start-of-day.ts';
@@ -16,6 +23,7 @@ export interface XenstoredService extends AsyncDisposable {
 export async function startXenstored(own: Domain, options: StoreOptions = {}): Promise<XenstoredService> {
   const introduced = new Set<DomId>();
   const daemon = createXenstore({
+    clock: clockOf(own.aio),
     ...options,
     domains: {
       attach: async (domain, _gfn, _port, portOf) => {
@@ -48,6 +56,21 @@ export async function startXenstored(own: Domain, options: StoreOptions = {}): P
       store.close();
       daemon.server.close();
       await own.events.close(port);
+    },
+  };
+}
+
+/** The daemon's time is its domain's: in a simulation that is virtual. */
+function clockOf(aio: AioContext): DaemonClock {
+  return {
+    now: () => aio.now(),
+    after: (delayMs, run) => {
+      const timer = aio.createTimer(() => {
+        timer[Symbol.dispose]();
+        run();
+      });
+      timer.arm(delayMs);
+      return () => timer[Symbol.dispose]();
     },
   };
 }

@@ -13,6 +13,12 @@ import type { BlkPlan } from './daemon-plan.ts';
 import { ServedDevice, type ServedDeviceOptions } from './served-device.ts';
 import type { Service } from './service.ts';
 
+/**
+ * Linux makes indirect tables of two descriptors more than segments are allowed, whatever the size of the ring, and QEMU makes
+ * rings of 128 unless it is told otherwise: more would break §2.7.5.3.1 there.
+ */
+const SEGMENT_COUNT_MAX = 126;
+
 /** Opens the disk and serves it. Rejects with `StartError` for an image that cannot be used. */
 export async function serveDisk(
   plan: BlkPlan,
@@ -20,7 +26,8 @@ export async function serveDisk(
 ): Promise<Service> {
   const { serial, queueCount, queueSize, discard } = plan;
   const disk = await openDisk(plan, (message) => options.report({ event: 'warning', message }));
-  const device = createBlkDevice({ backend: disk, serial, queueCount, queueSize, discard });
+  const segMax = Math.min(queueSize - 2, SEGMENT_COUNT_MAX);
+  const device = createBlkDevice({ backend: disk, serial, queueCount, queueSize, segMax, discard });
   let served: ServedDevice;
   try {
     served = new ServedDevice({ ...options, device, legacy: true });

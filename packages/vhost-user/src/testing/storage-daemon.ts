@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { linuxFfi } from '@virtlab/linux';
@@ -30,6 +31,16 @@ export function describeWithStorageDaemon(name: string, suite: () => void): void
   describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
     suite();
   });
+}
+
+/** Its socket has a name before anybody listens there. A probe counts as a client that leaves at once. */
+async function isListening(path: string): Promise<boolean> {
+  if (!existsSync(path)) return false;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const probe = connect(path, () => resolve(true)).once('error', () => resolve(false));
+  const found = await promise;
+  probe.destroy();
+  return found;
 }
 
 export interface StorageDaemonOptions {
@@ -70,7 +81,7 @@ export class StorageDaemon {
     if (path !== undefined) rmSync(path, { force: true });
     const daemon = new StorageDaemon(options);
     const until = performance.now() + READY_TIMEOUT_MS;
-    while (!existsSync(daemon.path)) {
+    while (!(await isListening(daemon.path))) {
       if (daemon.#child.exitCode !== null || performance.now() > until) {
         const { messages } = daemon;
         await daemon.kill();

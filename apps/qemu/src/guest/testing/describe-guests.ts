@@ -1,0 +1,26 @@
+import { describe, vi } from 'vitest';
+import { linuxFfi } from '@virtlab/linux';
+import { guestAvailability } from '@virtlab/linux-guest';
+
+/** Guests are started, on a machine that may be busy with others. */
+const TIMEOUT_MS = 240_000;
+
+/**
+ * A suite that starts Linux in QEMU. Without the Debian packages it is skipped, and its title names them; with
+ * VIRTLAB_REQUIRE_PEERS=1 it fails.
+ */
+export function describeGuests(name: string, suite: () => void): void {
+  vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
+  const reason = missing();
+  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+  describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
+    suite();
+  });
+}
+
+function missing(): string | undefined {
+  const ffi = linuxFfi();
+  if (!ffi.available) return ffi.reason;
+  const guest = guestAvailability();
+  return guest.status === 'missing' ? guest.reason : undefined;
+}
