@@ -251,11 +251,11 @@ export class TransmitSide {
 
   /** Who asks again while waiting may have staged more in between: that goes out too, or nothing ever made room. */
   #wait(): false {
-    const wasWaiting = this.#isWaiting;
+    if (this.#isWaiting && this.#stagedCount === 0) return false;
     this.#isWaiting = true;
     if (this.#isResetting) return false;
     this.kick();
-    if (!wasWaiting) this.#session.onCall(this.#queueIndex, this.#look);
+    this.#session.onCall(this.#queueIndex, this.#look);
     return false;
   }
 
