@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,10 +13,14 @@ const SECTION = README.slice(
 const TOOLS = needs('xenstore-write', 'xenstore-utils');
 
 let folder: string;
+let daemon: ChildProcess | undefined;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'virtlab-root-readme-'));
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => {
+  daemon?.kill();
+  rmSync(folder, { recursive: true });
+});
 
 describe('README of the project: a xenstore without Xen', { timeout: 60_000 }, () => {
   it.skipIf(TOOLS.missing)(`the daemon and the commands do what it says${TOOLS.note}`, async () => {
@@ -25,7 +30,7 @@ describe('README of the project: a xenstore without Xen', { timeout: 60_000 }, (
       SECTION.matchAll(/```sh\n([^]*?)```/g),
       ([, block]) => block!,
     );
-    const daemon = startProgram('bash', ['-c', `cd '${folder}' && exec ${here(daemonBlock!)}`]);
+    daemon = startProgram('bash', ['-c', `cd '${folder}' && exec ${here(daemonBlock!)}`]);
     const ended = finish(daemon);
     expect((await lines(daemon, 1))[0]).toContain('oxenstored');
 
