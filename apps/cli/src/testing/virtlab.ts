@@ -17,7 +17,12 @@ export interface Run {
 export type Environment = Readonly<Record<string, string>>;
 
 function environment(more: Environment): NodeJS.ProcessEnv {
-  const { XENSTORED_PATH: _path, XENSTORED_RUNDIR: _directory, ...others } = process.env;
+  const {
+    XENSTORED_PATH: _path,
+    XENSTORED_RUNDIR: _directory,
+    FORCE_COLOR: _colour,
+    ...others
+  } = process.env;
   return { ...others, NO_COLOR: '1', ...more };
 }
 

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { type DaemonStatistics, createXenstore } from '@virtlab/xenstore';
 import { connectXenstore, listenXenstore } from '@virtlab/xenstore/node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -110,7 +111,7 @@ describe('a snapshot', () => {
   });
 
   it('shows who waits, who is at a quota, who lost to whom and what is expensive', () => {
-    const text = renderSnapshot(snapshot, new Map([['nodes', 1000]])).join('\n');
+    const text = stripVTControlCharacters(renderSnapshot(snapshot, new Map([['nodes', 1000]])).join('\n'));
     expect(text).toContain('up 1:00:02');
     expect(text).toMatch(/error replies {2}EAGAIN 7 {2}ENOENT 2/);
     expect(text).toMatch(/^4 +9 +ring, unprivileged +300 +100 +0 +2 +1 +68K +output$/m);
