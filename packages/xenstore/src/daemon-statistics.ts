@@ -1,3 +1,4 @@
+import type { StoreUse } from './store-report.ts';
 /** One connection as `statistics` shows it. Counts since it was opened; sizes in bytes. */
 export interface ConnectionReport {
   /** 1, 2, 3 … in the order of opening; what the access log calls it. */
@@ -58,16 +59,7 @@ export interface DaemonStatistics {
   /** Error replies by code. */
   readonly errors: Readonly<Record<string, number>>;
   readonly connections: readonly ConnectionReport[];
-  readonly domains: readonly {
-    readonly domid: number;
-    readonly introduced: boolean;
-    readonly nodeCount: number;
-    readonly watchCount: number;
-    readonly transactionCount: number;
-    readonly outstandingCount: number;
-    readonly memorySize: number;
-    readonly connectionCount: number;
-  }[];
+  readonly domains: readonly StoreUse[];
   /** Most frequent first, a bounded number each. */
   readonly quotas: readonly QuotaReport[];
   readonly conflicts: readonly ConflictReport[];

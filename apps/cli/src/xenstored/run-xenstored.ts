@@ -1,3 +1,4 @@
+import { DumpError } from '@virtlab/xenstore';
 import { type Xenstored, type XenstoredOptions, startXenstored } from '@virtlab/xenstore/node';
 import { EndSignals, exitCodeOf } from '../end-signals.ts';
 import { EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_USAGE } from '../exit-codes.ts';
@@ -28,7 +29,7 @@ async function start(options: XenstoredOptions): Promise<Xenstored> {
     return await startXenstored(options);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    if (error.name === 'DumpError') {
+    if (error instanceof DumpError) {
       throw new StartError('usage', `--restore ${options.restore}: ${error.message}`);
     }
     if ('code' in error) throw new StartError('environment', error.message);

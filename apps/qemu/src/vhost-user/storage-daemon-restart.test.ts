@@ -1,8 +1,9 @@
 import { VIRTIO_ID_BLOCK } from '@virtlab/abi/virtio';
 import { RING_FEATURES } from '@virtlab/virtio';
 import { StorageDaemon, describeWithStorageDaemon } from '@virtlab/vhost-user/testing';
-import { BLK_DRIVER_FEATURES, createBlkDriver } from '@virtlab/virtio-blk';
+import { createBlkDriver } from '@virtlab/virtio-blk';
 import { expect, it } from 'vitest';
+import { NOTHING_LOST, killUnderLoad } from './testing/killed-under-load.ts';
 import { SharedFile } from './testing/shared-daemon.ts';
 import { BLOCK_SIZE, VersionedBlocks } from './testing/versioned-blocks.ts';
 import { connectForTest, settle } from './testing/vhost-user-link.ts';
@@ -22,42 +23,16 @@ describeWithStorageDaemon('a storage daemon that is killed under our driver', ()
   it.each(VARIANTS)(
     `reconnects, and no request is lost or answered for another, %s, seed ${SEED}`,
     async (_, queueCount, ringFeatures) => {
-      using image = new SharedFile(new Uint8Array(DEPTH * BLOCKS_EACH * BLOCK_SIZE));
-      const options = { path: image.path, queueCount };
-      let daemon = await StorageDaemon.startOnFile(image.file, options);
-      const under = await connectForTest({
-        path: image.path,
-        deviceType: VIRTIO_ID_BLOCK,
-        reconnect: { withinMs: 10_000, everyMs: 5 },
-      });
-      const driver = await createBlkDriver(under.link, {
-        aio: under.driverAio,
+      const outcome = await killUnderLoad({
+        start: ({ file, path }) => StorageDaemon.startOnFile(file, { path, queueCount }),
         queueCount,
-        wanted: BLK_DRIVER_FEATURES,
         ringFeatures,
+        depth: DEPTH,
+        rounds: ROUNDS,
+        completionCount: 500,
+        seed: SEED,
       });
-      const blocks = new VersionedBlocks(driver, DEPTH, BLOCKS_EACH, SEED);
-      blocks.start();
-      const until = async (condition: () => boolean): Promise<void> => {
-        while (!condition() && blocks.faults.length === 0 && driver.failure === undefined) await settle();
-        expect([blocks.faults, driver.failure]).toEqual([[], undefined]);
-      };
-      for (let round = 1; round <= ROUNDS; round += 1) {
-        const target = blocks.completedCount + 500 + round;
-        await until(() => blocks.completedCount >= target);
-        await daemon.kill();
-        daemon = await StorageDaemon.startOnFile(image.file, options);
-        await until(() => under.link.transport.reconnectCount === round);
-      }
-      const target = blocks.completedCount + 500;
-      await until(() => blocks.completedCount >= target);
-      blocks.stop();
-      await until(() => blocks.inFlightCount === 0);
-      await driver.flush();
-      expect(Buffer.compare(image.contents(), blocks.expected())).toBe(0);
-      await driver.close();
-      expect(await under.close()).toEqual([]);
-      await daemon.kill();
+      expect(outcome).toEqual(NOTHING_LOST);
     },
   );
 

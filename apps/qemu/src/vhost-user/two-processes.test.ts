@@ -8,20 +8,18 @@ import {
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { RING_FEATURES } from '@virtlab/virtio';
-import { createBlkDriver } from '@virtlab/virtio-blk';
 import { describeBlkDriver } from '@virtlab/virtio-blk/conformance';
 import { createNetDriver } from '@virtlab/virtio-net';
 import { createRngDriver } from '@virtlab/virtio-rng';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DeviceProcess } from './testing/device-process.ts';
+import { NOTHING_LOST, killUnderLoad } from './testing/killed-under-load.ts';
 import { SharedFile } from './testing/shared-daemon.ts';
-import { BLOCK_SIZE, VersionedBlocks } from './testing/versioned-blocks.ts';
 import { connectForTest, settle } from './testing/vhost-user-link.ts';
 
 const CAPACITY = 2048;
 const QUEUE_COUNT = 4;
 const DEPTH = 32;
-const BLOCKS_EACH = 4;
 const ROUNDS = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1) * 3;
 const SEED = Number(process.env['VIRTLAB_SEED'] ?? Date.now() % 2 ** 31);
 const PACKED = featureBit(VIRTIO_F_RING_PACKED);
@@ -55,41 +53,17 @@ describeWithFfi('both roles, in two processes', () => {
   ])(
     `a device that is killed and started again loses no request (INFLIGHT_SHMFD), %s, seed ${SEED}`,
     async (_, ringFeatures) => {
-      using image = new SharedFile(new Uint8Array(DEPTH * BLOCKS_EACH * BLOCK_SIZE));
-      let device = await DeviceProcess.start('blk', image.file, image.path);
-      const under = await connectForTest({
-        path: image.path,
-        deviceType: VIRTIO_ID_BLOCK,
-        reconnect: { withinMs: 15_000, everyMs: 5 },
-      });
-      expect(under.link.transport.protocolFeatures.has('INFLIGHT_SHMFD')).toBe(true);
-      const driver = await createBlkDriver(under.link, {
-        aio: under.driverAio,
+      const outcome = await killUnderLoad({
+        start: ({ file, path }) => DeviceProcess.start('blk', file, path),
         queueCount: QUEUE_COUNT,
         ringFeatures,
+        depth: DEPTH,
+        rounds: ROUNDS,
+        completionCount: 300,
+        seed: SEED,
+        protocolFeature: 'INFLIGHT_SHMFD',
       });
-      const blocks = new VersionedBlocks(driver, DEPTH, BLOCKS_EACH, SEED);
-      blocks.start();
-      const until = async (condition: () => boolean): Promise<void> => {
-        while (!condition() && blocks.faults.length === 0 && driver.failure === undefined) await settle();
-        expect([blocks.faults, driver.failure]).toEqual([[], undefined]);
-      };
-      for (let round = 1; round <= ROUNDS; round += 1) {
-        const target = blocks.completedCount + 300 + round;
-        await until(() => blocks.completedCount >= target);
-        await device.kill();
-        device = await DeviceProcess.start('blk', image.file, image.path);
-        await until(() => under.link.transport.reconnectCount === round);
-      }
-      const target = blocks.completedCount + 300;
-      await until(() => blocks.completedCount >= target);
-      blocks.stop();
-      await until(() => blocks.inFlightCount === 0);
-      await driver.flush();
-      expect(Buffer.compare(image.contents(), blocks.expected())).toBe(0);
-      await driver.close();
-      expect(await under.close()).toEqual([]);
-      await device.kill();
+      expect(outcome).toEqual(NOTHING_LOST);
     },
     60_000,
   );
