@@ -13,9 +13,10 @@ import { type Outcome, type ProtocolFault, bad, good, hex, protocolFault } from 
 import { InflightMemory, inflightRegionSize } from './inflight-area.ts';
 import { MEM_SLOTS_MAX } from './memory-table.ts';
 import type { ReplyPayloads, RequestPayloads } from './messages.ts';
-import type { InflightArea, LogArea } from './payload-memory.ts';
+import type { InflightArea, LogArea, RegionDescription } from './payload-memory.ts';
 import { type MappedRegion, mapPieces } from './region-mapping.ts';
 import { type Answer, type Handlers, answered } from './request-receiver.ts';
+import { reachDomains } from './xen-memory.ts';
 
 const STATUS_MAX = 0xffn;
 const MTU_MAX = 0xffffn;
@@ -113,17 +114,23 @@ async function setStatus(session: HostingSession, status: bigint): Promise<Answe
 
 function memoryHandlers(session: HostingSession): Handlers<RequestPayloads, ReplyPayloads> {
   const { table, runner, vrings } = session;
+  const { xen } = session.options;
   return {
     SET_MEM_TABLE: async (regions, fds) => {
-      return answered(await runner.whileStopped(vrings, () => table.set(regions, fds)));
+      const reached = await reachDomains(xen, regions);
+      return answered(await runner.whileStopped(vrings, () => table.set(regions, fds, reached)));
     },
     GET_MAX_MEM_SLOTS: () => good(BigInt(MEM_SLOTS_MAX)),
-    ADD_MEM_REG: (region, fds) => answered(table.add(region, fds) ?? session.update()),
+    ADD_MEM_REG: (region, fds) => {
+      if (region.xen === undefined) return answered(table.add(region, fds) ?? session.update());
+      return addXenRegion(session, region, fds);
+    },
     REM_MEM_REG: async (region) => {
       if (!table.has(region)) return answered(table.remove(region));
       return answered(await runner.whileStopped(vrings, () => table.remove(region)));
     },
     SET_LOG_BASE: async (area, fds) => {
+      if (table.hasGrants) return bad('REFUSED', 'what is written through grants is not logged');
       const mapped = mapArea(area, fds);
       if (!mapped.ok) return mapped;
       const old = session.log;
@@ -153,6 +160,16 @@ function memoryHandlers(session: HostingSession): Handlers<RequestPayloads, Repl
       return OK;
     },
   };
+}
+
+/** A table that begins or ends to hold grants is another one, under which no ring may run. */
+async function addXenRegion(
+  { table, runner, vrings, options }: HostingSession,
+  region: RegionDescription,
+  fds: MessageFds,
+): Promise<Answer<undefined>> {
+  const reached = await reachDomains(options.xen, [region]);
+  return answered(await runner.whileStopped(vrings, () => table.add(region, fds, reached)));
 }
 
 /** Maps what a message describes and its one descriptor holds. */

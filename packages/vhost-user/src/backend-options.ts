@@ -3,7 +3,7 @@ import { VHOST_USER_PROTOCOL_F } from '@virtlab/abi/vhost-user';
 import type { DeviceHost } from '@virtlab/virtio';
 import type { ProtocolFault } from './fault.ts';
 import type { DoorbellAioContext } from './frontend-options.ts';
-import type { RegionMapper } from './region-mapping.ts';
+import type { XenMemory } from './xen-memory.ts';
 
 export interface ServeVhostUserOptions {
   /** The device; attached for as long as the connection lasts, then reset and free for the next. */
@@ -23,10 +23,8 @@ export interface ServeVhostUserOptions {
   readonly queueNum?: number;
   /** NET_SET_MTU; false refuses. Without it MTU is not offered. */
   setMtu?(mtu: number): boolean;
-  /** How regions are mapped. Default `mapMemory`. With one, XEN_MMAP is offered if `hasXenMmap`. */
-  readonly mapRegion?: RegionMapper;
-  /** `mapRegion` can map what XEN_MMAP describes. Default false. */
-  readonly hasXenMmap?: boolean;
+  /** Where this process is a domain: memory of other domains, by XEN_MMAP, which is not offered without it. */
+  readonly xen?: XenMemory;
   /** Each request that is in order, before it is done. */
   onRequest?(name: string): void;
 }
@@ -62,7 +60,7 @@ export function offeredProtocolFeatures(options: ServeVhostUserOptions): bigint 
   const hasConfig = options.host.configSize > 0;
   const optional: VhostUserProtocolFeature[] = [];
   if (options.setMtu !== undefined) optional.push('MTU');
-  if (options.mapRegion !== undefined && options.hasXenMmap === true) optional.push('XEN_MMAP');
+  if (options.xen !== undefined) optional.push('XEN_MMAP');
   const withheld = options.withheldProtocolFeatures ?? [];
   const offered = [...ALWAYS, ...optional].filter(
     (name) => !withheld.includes(name) && (name !== 'CONFIG' || hasConfig),

@@ -226,7 +226,7 @@ export class FrontendChannel {
   }
 
   #decodeContext(): DecodeContext {
-    return { queueCount: this.#queueCount, hasXenMmap: false };
+    return { queueCount: this.#queueCount, hasXenMmap: this.has('XEN_MMAP') };
   }
 
   #ended(fault: ProtocolFault | undefined): void {

@@ -36,7 +36,8 @@ export async function connectVhostUser(options: ConnectVhostUserOptions): Promis
   };
 }
 
-function streamTo({ path, fd }: ConnectVhostUserOptions): UnixStream {
+/** Throws `TransportError` `ENODEV`; a descriptor that was given is owned from here on. */
+export function streamTo({ path, fd }: ConnectVhostUserOptions): UnixStream {
   try {
     return path === undefined ? UnixStream.fromFd(fd!) : UnixStream.connect(path);
   } catch (error) {

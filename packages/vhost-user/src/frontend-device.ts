@@ -15,7 +15,7 @@ import { type HandOverHandler, TransportError } from '@virtlab/virtio';
 import { type FrontendChannel, missingBits } from './frontend-channel.ts';
 import { badAnswer } from './frontend-fault.ts';
 import { FrontendInflight } from './frontend-inflight.ts';
-import type { FrontendMemory } from './frontend-memory.ts';
+import type { DriverMemory } from './frontend-memory.ts';
 import { FrontendRing, IncomingDoorbell, type QueueAddresses, type QueuePosition } from './frontend-ring.ts';
 import { FrontendStatus, isStatus } from './frontend-status.ts';
 import type { DoorbellAioContext, ResolvedFrontendOptions } from './frontend-options.ts';
@@ -41,7 +41,7 @@ export interface FrontendDeviceEvents {
 
 export class FrontendDevice implements Disposable {
   readonly status: FrontendStatus = new FrontendStatus();
-  readonly memory: FrontendMemory;
+  readonly memory: DriverMemory;
   readonly #options: ResolvedFrontendOptions;
   readonly #events: FrontendDeviceEvents;
   readonly #rings: (FrontendRing | undefined)[] = [];
@@ -50,7 +50,7 @@ export class FrontendDevice implements Disposable {
   /** Something was set since the last reset. */
   #isTouched = false;
 
-  constructor(memory: FrontendMemory, options: ResolvedFrontendOptions, events: FrontendDeviceEvents) {
+  constructor(memory: DriverMemory, options: ResolvedFrontendOptions, events: FrontendDeviceEvents) {
     this.memory = memory;
     this.#options = options;
     this.#events = events;

@@ -9,8 +9,14 @@ import type { RegionDescription } from './payload-memory.ts';
  */
 const BASE_ADDRESS = 0x1_0000_0000n;
 
-/** The driver's memory: one sealed memfd, of which the device can map no less than we do. Owned by one link. */
-export class FrontendMemory implements Disposable {
+/** What rings and buffers of a link lie in, and how a device's process gets to it. */
+export interface DriverMemory extends Disposable {
+  /** Once for each connection, before the first ring. */
+  share(channel: FrontendChannel): Promise<void>;
+}
+
+/** Memory of the link's own: one sealed memfd, of which the device can map no less than we do. Owned by one link. */
+export class FrontendMemory implements DriverMemory {
   readonly dma: IdentityDmaMapper;
   readonly #mapping: SharedMapping;
   readonly #fd: number;

@@ -12,7 +12,7 @@ import type { FrontendChannel } from './frontend-channel.ts';
 import { readConfigSpace, writeConfigSpace } from './frontend-config.ts';
 import { FrontendConnection } from './frontend-connection.ts';
 import { FrontendDevice } from './frontend-device.ts';
-import type { FrontendMemory } from './frontend-memory.ts';
+import type { DriverMemory } from './frontend-memory.ts';
 import type { ResolvedFrontendOptions } from './frontend-options.ts';
 import type { QueueAddresses } from './frontend-ring.ts';
 import { FrontendTeller } from './frontend-teller.ts';
@@ -46,7 +46,7 @@ export class FrontendTransport implements VhostUserDriverTransport {
   #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(memory: FrontendMemory, options: ResolvedFrontendOptions) {
+  private constructor(memory: DriverMemory, options: ResolvedFrontendOptions) {
     this.deviceType = options.deviceType;
     this.#options = options;
     this.#teller = new FrontendTeller(options.aio);
@@ -65,7 +65,7 @@ export class FrontendTransport implements VhostUserDriverTransport {
   /** Owns stream and memory from the call on. Rejects with `TransportError`. */
   static async open(
     stream: UnixStream,
-    memory: FrontendMemory,
+    memory: DriverMemory,
     options: ResolvedFrontendOptions,
   ): Promise<FrontendTransport> {
     const transport = new FrontendTransport(memory, options);

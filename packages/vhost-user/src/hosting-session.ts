@@ -50,7 +50,7 @@ export class HostingSession {
     this.host = host;
     this.options = options;
     this.offeredProtocol = offeredProtocolFeatures(options);
-    this.table = new MemoryTable(options.mapRegion);
+    this.table = new MemoryTable(options.xen !== undefined);
     this.vrings = Array.from({ length: host.queueCount }, (_, index) => this.#createVring(index));
     this.negotiation = new DeviceNegotiation(host);
     this.runner = new RingRunner({
@@ -147,7 +147,7 @@ export class HostingSession {
         queueStart: true,
       },
       transportFeatures: 0n,
-      memory: this.table.memory,
+      memory: this.table.deviceMemory,
       call: (queue) => this.#call(queue),
       configChanged: () => this.#configChanged(),
       statusChanged: () => {

@@ -10,9 +10,14 @@ export {
   type VhostUserBackend,
   type VringStatus,
 } from './serve.ts';
-export { mapMemory, type MappedRegion, type RegionMapper } from './region-mapping.ts';
+export type { XenMemory } from './xen-memory.ts';
 export type { RegionDescription, XenMapping } from './payload-memory.ts';
 export { connectVhostUser, type VhostUserLink } from './frontend-connect.ts';
+export {
+  connectVhostUserByGrants,
+  type ConnectByGrantsOptions,
+  type VhostUserGrantLink,
+} from './frontend-grants.ts';
 export {
   VHOST_USER_FRONTEND_FEATURES,
   type ConnectVhostUserOptions,
@@ -25,3 +30,5 @@ export {
   type ListenVhostUserOptions,
   type VhostUserListener,
 } from './listen.ts';
+export { splitVhostUser } from './split.ts';
+export type { SplitMember, SplitVhostUserOptions } from './split-options.ts';

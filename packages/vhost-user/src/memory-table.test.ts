@@ -49,7 +49,7 @@ describeWithFfi('"Memory access": regions that are refused', () => {
       'memory of a domain',
       elsewhere(1, { xen: { kind: 'grant', isOnDemand: false, domid: 7 } }),
       () => fdOf(),
-      /domain 7 \(grant\)/,
+      /domain 7, .* out of reach/,
     ],
   ];
 
@@ -81,12 +81,13 @@ describeWithFfi('"Memory access": regions that are refused', () => {
   });
 
   it('more than the slots that were announced', () => {
-    using table = new MemoryTable(() => ({ ok: true, value: { pieces: [], revoke: () => {} } }));
+    using table = new MemoryTable();
+    const small = { size: 8n };
     for (let index = 0; index < MEM_SLOTS_MAX; index += 1) {
-      expect(table.add(elsewhere(index), fdOf(8))).toBeUndefined();
+      expect(table.add(elsewhere(index, small), fdOf(8))).toBeUndefined();
     }
     using fds = fdOf(8);
-    expect(table.add(elsewhere(MEM_SLOTS_MAX), fds)?.message).toMatch(/slots/);
+    expect(table.add(elsewhere(MEM_SLOTS_MAX, small), fds)?.message).toMatch(/slots/);
   });
 });
 

@@ -1,18 +1,30 @@
 /** The peer's memory as it describes it ("Memory access"): guest and user addresses, set as a whole or region by region. */
+import type { DeviceMemory } from '@virtlab/guest-memory';
 import { closeFd } from '@virtlab/linux';
 import type { MessageFds } from './connection.ts';
-import { type Outcome, type ProtocolFault, bad, hex, protocolFault } from './fault.ts';
+import { type Outcome, type ProtocolFault, bad, good, hex, protocolFault } from './fault.ts';
 import type { RegionDescription } from './payload-memory.ts';
-import { type MappedRegion, type RegionMapper, mapMemory } from './region-mapping.ts';
+import { type MappedRegion, mapMemory } from './region-mapping.ts';
 import { type MemoryPiece, TableMemory } from './table-memory.ts';
+import {
+  type GrantWindow,
+  type ReachedDomains,
+  XenTableMemory,
+  grantWindow,
+  mapForeign,
+} from './xen-memory.ts';
 
 /** Regions that may be added one by one (GET_MAX_MEM_SLOTS): as many as the kernel's vhost and rust-vmm take. */
 export const MEM_SLOTS_MAX = 509;
 
 interface TableEntry {
   readonly description: RegionDescription;
+  /** Without pieces where it shows grants. */
   readonly mapped: MappedRegion;
+  readonly window?: GrantWindow;
 }
+
+const NOBODY: ReachedDomains = new Map();
 
 /**
  * Owns the mappings. A change that cannot be made leaves everything as it was. `set` and `remove` need that no ring uses
@@ -20,44 +32,63 @@ interface TableEntry {
  */
 export class MemoryTable implements Disposable {
   readonly memory: TableMemory = new TableMemory();
-  readonly #mapRegion: RegionMapper;
+  readonly #xenMemory: XenTableMemory | undefined;
   #entries: TableEntry[] = [];
 
-  constructor(mapRegion: RegionMapper = mapMemory) {
-    this.#mapRegion = mapRegion;
+  /** `hasXenMmap`: regions may be another domain's. */
+  constructor(hasXenMmap: boolean = false) {
+    this.#xenMemory = hasXenMmap ? new XenTableMemory(this.memory) : undefined;
+  }
+
+  /** What rings and devices reach. */
+  get deviceMemory(): DeviceMemory {
+    return this.#xenMemory ?? this.memory;
   }
 
   get regionCount(): number {
     return this.#entries.length;
   }
 
+  /** Whether what the device writes goes unseen by the log. */
+  get hasGrants(): boolean {
+    return this.#entries.some(({ window }) => window !== undefined);
+  }
+
   /** The whole table anew, with a descriptor for each region in order. */
-  set(regions: readonly RegionDescription[], fds: MessageFds): ProtocolFault | undefined {
+  set(
+    regions: readonly RegionDescription[],
+    fds: MessageFds,
+    reached: ReachedDomains = NOBODY,
+  ): ProtocolFault | undefined {
     const entries: TableEntry[] = [];
     for (const description of regions) {
-      const mapped = this.#mapInto(entries, description, fds);
-      if (mapped.ok) {
-        entries.push({ description, mapped: mapped.value });
+      const entry = mapInto(entries, description, fds, reached);
+      if (entry.ok) {
+        entries.push(entry.value);
         continue;
       }
-      for (const entry of entries) entry.mapped.revoke();
-      return mapped.fault;
+      for (const { mapped } of entries) mapped.revoke();
+      return entry.fault;
     }
     const old = this.#entries;
     this.#entries = entries;
-    this.memory.replace(entries.flatMap(piecesOf));
+    this.#replaced();
     for (const { mapped } of old) mapped.revoke();
     return undefined;
   }
 
-  add(description: RegionDescription, fds: MessageFds): ProtocolFault | undefined {
+  add(
+    description: RegionDescription,
+    fds: MessageFds,
+    reached: ReachedDomains = NOBODY,
+  ): ProtocolFault | undefined {
     if (this.#entries.length >= MEM_SLOTS_MAX)
       return protocolFault('REFUSED', `all ${MEM_SLOTS_MAX} slots are taken`);
-    const mapped = this.#mapInto(this.#entries, description, fds);
-    if (!mapped.ok) return mapped.fault;
-    const entry = { description, mapped: mapped.value };
-    this.#entries.push(entry);
-    this.memory.add(piecesOf(entry));
+    const entry = mapInto(this.#entries, description, fds, reached);
+    if (!entry.ok) return entry.fault;
+    this.#entries.push(entry.value);
+    this.memory.add(piecesOf(entry.value));
+    if (entry.value.window !== undefined) this.#showGrants();
     return undefined;
   }
 
@@ -74,7 +105,7 @@ export class MemoryTable implements Disposable {
       return protocolFault('BAD_VALUE', `no region of ${hex(size)} bytes at guest ${hex(guestAddress)}`);
     }
     this.#entries.splice(index, 1);
-    this.memory.replace(this.#entries.flatMap(piecesOf));
+    this.#replaced();
     entry.mapped.revoke();
     return undefined;
   }
@@ -94,24 +125,13 @@ export class MemoryTable implements Disposable {
     this.#entries = [];
   }
 
-  #mapInto(
-    others: readonly TableEntry[],
-    description: RegionDescription,
-    fds: MessageFds,
-  ): Outcome<MappedRegion> {
-    const overlapped = others.find((other) => overlaps(other.description, description));
-    if (overlapped !== undefined) {
-      const { guestAddress, size } = description;
-      const where = `overlaps the one at guest ${hex(overlapped.description.guestAddress)}`;
-      return bad('BAD_VALUE', `region of ${hex(size)} bytes at guest ${hex(guestAddress)} ${where}`);
-    }
-    const fd = fds.take();
-    if (fd === undefined) return bad('BAD_FDS', 'a region without a descriptor');
-    try {
-      return this.#mapRegion(description, fd);
-    } finally {
-      closeFd(fd);
-    }
+  #replaced(): void {
+    this.memory.replace(this.#entries.flatMap(piecesOf));
+    this.#showGrants();
+  }
+
+  #showGrants(): void {
+    this.#xenMemory?.show(this.#entries.flatMap(({ window }) => window ?? []));
   }
 
   #indexOf(wanted: RegionDescription): number {
@@ -121,6 +141,50 @@ export class MemoryTable implements Disposable {
     );
   }
 }
+
+function mapInto(
+  others: readonly TableEntry[],
+  description: RegionDescription,
+  fds: MessageFds,
+  reached: ReachedDomains,
+): Outcome<TableEntry> {
+  const overlapped = others.find((other) => overlaps(other.description, description));
+  if (overlapped !== undefined) {
+    const { guestAddress, size } = description;
+    const where = `overlaps the one at guest ${hex(overlapped.description.guestAddress)}`;
+    return bad('BAD_VALUE', `region of ${hex(size)} bytes at guest ${hex(guestAddress)} ${where}`);
+  }
+  const fd = fds.take();
+  if (fd === undefined) return bad('BAD_FDS', 'a region without a descriptor');
+  try {
+    const { xen } = description;
+    if (xen?.kind === 'grant') return showGrants(others, description, reached);
+    const mapped = xen === undefined ? mapMemory(description, fd) : mapForeign(description, reached);
+    if (!mapped.ok) return mapped;
+    const isBesideGrants = others.some(({ window }) => window !== undefined);
+    return isBesideGrants ? bad('REFUSED', BESIDE_GRANTS) : good({ description, mapped: mapped.value });
+  } finally {
+    closeFd(fd);
+  }
+}
+
+const BESIDE_GRANTS = 'one table holds grants of one domain, or regions that are mapped as a whole';
+
+function showGrants(
+  others: readonly TableEntry[],
+  description: RegionDescription,
+  reached: ReachedDomains,
+): Outcome<TableEntry> {
+  const window = grantWindow(description, reached);
+  if (!window.ok) return window;
+  const isAlone = others.every((other) => other.window?.domid === window.value.domid);
+  if (!isAlone) return bad('REFUSED', BESIDE_GRANTS);
+  // A second window shows the same mappings.
+  const memory = others[0]?.window?.memory ?? window.value.memory;
+  return good({ description, mapped: NOTHING_MAPPED, window: { ...window.value, memory } });
+}
+
+const NOTHING_MAPPED: MappedRegion = { pieces: [], revoke: () => {} };
 
 function piecesOf({ description, mapped }: TableEntry): MemoryPiece[] {
   let guestAddress = description.guestAddress;

@@ -11,22 +11,14 @@ export interface MappedRegion {
   revoke(): void;
 }
 
-/** Maps what a peer describes; never throws for what the peer sent. The descriptor stays the caller's. */
-export type RegionMapper = (region: RegionDescription, fd: number) => Outcome<MappedRegion>;
-
 const PAGE_SIZE = 4096;
 /** Typed arrays over a region need whole words. */
 const WORD_SIZE = 8n;
 
-/**
- * Maps the descriptor, which must not be able to shrink. Regions under XEN_MMAP are refused: how another domain's memory is
- * mapped is for whoever has a hypervisor to say.
- */
-export const mapMemory: RegionMapper = (region, fd) => {
-  const { size, mmapOffset, xen } = region;
+/** Maps the descriptor, which must not be able to shrink and stays the caller's. Never throws for what the peer sent. */
+export function mapMemory(region: RegionDescription, fd: number): Outcome<MappedRegion> {
+  const { size, mmapOffset } = region;
   const what = `region of ${hex(size)} bytes at guest ${hex(region.guestAddress)}`;
-  if (xen !== undefined)
-    return bad('REFUSED', `${what}: no way to map memory of domain ${xen.domid} (${xen.kind})`);
   if (size % WORD_SIZE !== 0n || mmapOffset % WORD_SIZE !== 0n) {
     return bad('BAD_VALUE', `${what}, offset ${hex(mmapOffset)}: not whole words`);
   }
@@ -35,7 +27,7 @@ export const mapMemory: RegionMapper = (region, fd) => {
   }
   const mapped = mapPieces(fd, Number(mmapOffset), Number(size));
   return mapped.ok ? mapped : bad(mapped.fault.code, `${what}: ${mapped.fault.message}`);
-};
+}
 
 /** `[offset, offset + size)` of a descriptor, both multiples of 8. */
 export function mapPieces(fd: number, offset: number, size: number): Outcome<MappedRegion> {

@@ -25,7 +25,7 @@ import type { InflightMemory, InflightRecord } from './inflight-area.ts';
 import { PackedInflightRecord } from './inflight-packed.ts';
 import { SplitInflightRecord } from './inflight-split.ts';
 import type { MemoryTable } from './memory-table.ts';
-import { ObservedQueue, type QueueObserver } from './observed-queue.ts';
+import { ObservedQueue, type QueueObserver, observersOf } from './observed-queue.ts';
 import { usedRingLog } from './used-log.ts';
 import type { Vring } from './vring.ts';
 
@@ -202,12 +202,12 @@ export class RingRunner {
         const usedSize = features.packed === true ? vringPackedDescSize(size) : vringUsedSize(size);
         observers.push(usedRingLog(log, addresses.logAddress, usedSize));
       }
-      return new ObservedQueue(queue, observers);
+      return new ObservedQueue(queue, observersOf(observers));
     };
   }
 
   #usedIdx({ deviceArea, size }: QueueAddresses): number | undefined {
-    const { memory } = this.#options.table;
+    const memory = this.#options.table.deviceMemory;
     const area = memory.mapArea(deviceArea, vringUsedSize(size), VRING_USED_ALIGN_SIZE, false);
     if (typeof area === 'number') return undefined;
     const usedIdx = loadIndexAcquire(area.region.u16, (area.offset + VRING_USED.offset.idx) / 2);
@@ -221,7 +221,7 @@ export class RingRunner {
     { descriptorArea, size }: QueueAddresses,
     isInOrder: boolean,
   ): PackedInflightRecord | undefined {
-    const { memory } = this.#options.table;
+    const memory = this.#options.table.deviceMemory;
     const ringSize = vringPackedDescSize(size);
     const area = memory.mapArea(descriptorArea, ringSize, VRING_PACKED_DESC_ALIGN_SIZE, false);
     if (typeof area === 'number') return undefined;
