@@ -20,7 +20,7 @@ type Counters = { -readonly [Name in keyof AioStatistics]: AioStatistics[Name] }
  *
  * A turn runs the handlers that are ready, then bottom halves, then due timers, then pollers, each as of its
  * beginning. After a turn that found something the loop gives way to microtasks and other tasks and takes the
- * next turn; after one that found nothing it spins as the platform says and then sleeps. Before it sleeps it
+ * next turn, or, where the platform's spinning stays busy, first looks on for a bounded time; after one that found nothing it spins as the platform says and then sleeps. Before it sleeps it
  * ends every poller: from there on the others must wake it, so each `end` looks once more, and any answer of
  * true makes the loop go on.
  */
@@ -39,6 +39,7 @@ export class AioLoop implements AioContext {
   readonly #timers: Timers;
   readonly #run: () => void;
   readonly #pollOnce: () => boolean;
+  readonly #mayStay: () => boolean;
   readonly #wake: () => void;
   readonly #onError: (error: unknown) => void;
   /** Replaced, never changed, so that a turn may go through it while callbacks add and remove. */
@@ -63,6 +64,7 @@ export class AioLoop implements AioContext {
       () => this.#timersChanged(),
     );
     this.#pollOnce = () => this.#poll();
+    this.#mayStay = () => !this.#hasWork() && !this.#disposed;
     this.#run = () => {
       this.#scheduled = false;
       this.runNow();
@@ -187,7 +189,7 @@ export class AioLoop implements AioContext {
     if (this.#running || this.#disposed) return;
     this.#running = true;
     if (!this.#polling) this.#begin();
-    const goOn = this.#turn() || this.#spin() || this.#mustStayAwake();
+    const goOn = (this.#turn() && !this.#isStaying()) || this.#spin() || this.#mustStayAwake();
     this.#running = false;
     if (this.#disposed) return;
     if (goOn) this.wake();
@@ -241,11 +243,16 @@ export class AioLoop implements AioContext {
     return found;
   }
 
+  /** Whether what was found is no reason to give way before looking on. */
+  #isStaying(): boolean {
+    return this.#platform.spin?.staysBusy === true && this.#pollers.length > 0 && this.#mayStay();
+  }
+
   /** True to go on: work was found, or the time for looking is not over. */
   #spin(): boolean {
     const spin = this.#platform.spin;
     if (spin === undefined || this.#pollers.length === 0 || this.#hasWork()) return false;
-    const result = spin.idle(this.#pollOnce, this.#timers.nextMs);
+    const result = spin.idle(this.#pollOnce, this.#timers.nextMs, this.#mayStay);
     if (result === SPIN_FOUND) spin.resumed();
     return result === SPIN_FOUND || result === SPIN_AGAIN;
   }

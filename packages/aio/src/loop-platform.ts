@@ -29,8 +29,13 @@ export const SPIN_SLEEP = 2;
 export type SpinResult = typeof SPIN_FOUND | typeof SPIN_AGAIN | typeof SPIN_SLEEP;
 
 export interface SpinPolicy {
-  /** Calls `poll` for a bounded time, at most until `deadlineMs`. */
-  idle(poll: () => boolean, deadlineMs: number): SpinResult;
+  /** Whether a turn that found something may look on at once; default only after other tasks had theirs. */
+  readonly staysBusy?: boolean;
+  /**
+   * Calls `poll` for a bounded time, at most until `deadlineMs`. Where the policy stays busy it goes on after a find for as long as
+   * `mayStay` answers true.
+   */
+  idle(poll: () => boolean, deadlineMs: number, mayStay?: () => boolean): SpinResult;
   /** The idle time that began with the first `idle` is over. */
   resumed(): void;
 }

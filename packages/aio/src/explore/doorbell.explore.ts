@@ -127,6 +127,10 @@ export const explorations: readonly ExplorationCase[] = [
   caseOf('one sender', { rings: [2 + more] }),
   caseOf('two senders, who may die', { rings: [1 + more, 1], mortal: ['sender1', 'sender2'] }),
   caseOf('adaptive polling', { rings: [2 + more], polling: { maxNs: 20_000, startNs: 10_000, wakeNs: 1e9 } }),
+  caseOf('adaptive polling that stays busy', {
+    rings: [2 + more],
+    polling: { maxNs: 20_000, startNs: 10_000, wakeNs: 1e9, staysBusy: true },
+  }),
   caseOf('runUntil within a turn', { rings: [1 + more, 1], waitsInside: true }),
   caseOf('runUntil, then the loop', { rings: [2 + more], waitsFirst: true }),
 ];

@@ -101,6 +101,35 @@ describe('AdaptiveSpin', () => {
     expect([result, polls]).toEqual([SPIN_FOUND, 5]);
   });
 
+  /** Every poll takes 1 µs; a find at each fourth. */
+  function busy(staysBusy: boolean, mayStay: (finds: number) => boolean) {
+    const { clock, spin, idleFor } = world({ staysBusy });
+    for (let i = 0; i < 6; i++) idleFor(100_000);
+    const [start, counts] = [clock.ms, { polls: 0, finds: 0 }];
+    const poll = (): boolean => {
+      clock.ms += 0.001;
+      counts.polls += 1;
+      const isFind = counts.polls % 4 === 0;
+      if (isFind) counts.finds += 1;
+      return isFind;
+    };
+    const result = spin.idle(poll, Infinity, () => mayStay(counts.finds));
+    return { result, ...counts, tookMs: clock.ms - start };
+  }
+
+  it('staysBusy looks on after a find, until the slice is over', () => {
+    const { result, finds, tookMs } = busy(true, () => true);
+    expect(result).toBe(SPIN_FOUND);
+    expect(finds).toBeGreaterThan(10);
+    expect(tookMs).toBeGreaterThanOrEqual(0.05);
+    expect(tookMs).toBeLessThan(0.06);
+  });
+
+  it('staysBusy gives way when something else waits, and without it every find does', () => {
+    expect(busy(true, (finds) => finds < 3)).toMatchObject({ result: SPIN_FOUND, finds: 3 });
+    expect(busy(false, () => true)).toMatchObject({ result: SPIN_FOUND, finds: 1 });
+  });
+
   it('maxNs 0 never polls', () => {
     const { spin } = world({ maxNs: 0 });
     expect(spin.idle(() => expect.unreachable(), Infinity)).toBe(SPIN_SLEEP);

@@ -71,10 +71,13 @@ describeWithFfi('a thread that blocks', () => {
     },
   );
 
-  it('takes on what a callback of Node’s loop begins to watch, before it blocks again', async () => {
+  it.each([
+    ['a callback of Node’s loop', 'watch'],
+    ['a task, in a round in which the loop had no part,', 'watchInTask'],
+  ] as const)('takes on what %s begins to watch, before it blocks again', async (_, request) => {
     await withThread(async ({ ask, nextCall, watched }) => {
       for (let count = 0; count < 50; count += 1) {
-        const answer = ask('watch');
+        const answer = ask(request);
         await nextCall();
         watched.write();
         expect(await answer).toBe(true);

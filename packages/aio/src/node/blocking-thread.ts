@@ -79,21 +79,29 @@ export class BlockingThread {
     return this.#watches.length > 0 || this.#alarmMs !== Infinity;
   }
 
+  get #hasWork(): boolean {
+    return this.#turns.length > 0 || this.#hasWaits;
+  }
+
   /** While there is anything to wait for the rounds go on, and the thread lives. */
   #plan(): void {
-    if (this.#isScheduled || (this.#turns.length === 0 && !this.#hasWaits)) return;
+    if (this.#isScheduled || !this.#hasWork) return;
+    this.#loopEvents = -1; // tasks may be pending that come before the round
+    this.#schedule();
+  }
+
+  #schedule(): void {
     this.#isScheduled = true;
     setImmediate(this.#round);
   }
 
   readonly #round = (): void => {
     this.#isScheduled = false;
-    try {
-      if (this.#turns.length === 0 && this.#hasWaits) this.#wait();
-      this.#runTurns();
-    } finally {
-      this.#plan();
-    }
+    // Before anything runs: what is scheduled from here on comes after the next round, which therefore sees it pending.
+    if (this.#hasWork) this.#schedule();
+    if (this.#turns.length === 0 && this.#hasWaits) this.#wait();
+    this.#runTurns();
+    this.#plan();
   };
 
   #runTurns(): void {
@@ -117,14 +125,14 @@ export class BlockingThread {
 
   /**
    * What Node's loop is to watch it takes on when it polls itself. So the thread blocks only after a round of the loop in which
-   * no event ran anything; timers and earlier tasks ran before that poll.
+   * no event ran anything; timers ran before that poll, and so did tasks: those since the last round come after this one.
    */
   #wait(): void {
     const events = performance.nodeTiming.uvMetricsInfo.events;
     const isQuiet = events === this.#loopEvents;
     this.#loopEvents = events;
     const others = process.getActiveResourcesInfo();
-    if (!isQuiet || others.includes('Immediate')) return;
+    if (!isQuiet || hasTasks(others)) return;
     const set = (this.#pollSet ??= NODE_KERNEL.createPollSet([this.#loopFd, ...this.#watches.map(fdOf)]));
     const untilAlarmMs = Math.max(0, this.#alarmMs - NODE_KERNEL.now());
     const blockMs = others.includes('Timeout') ? Math.min(TIMER_BLOCK_MS, untilAlarmMs) : untilAlarmMs;
@@ -136,6 +144,11 @@ export class BlockingThread {
       if (isLive && set.isReady(index + 1)) watches[index]!.onReadable();
     }
   }
+}
+
+/** Whether any are pending but the thread's own next round. They come last in `process.getActiveResourcesInfo`. */
+function hasTasks(resources: readonly string[]): boolean {
+  return resources.at(-2) === 'Immediate';
 }
 
 function fdOf({ fd }: Watch): number {

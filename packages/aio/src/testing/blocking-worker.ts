@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { EventFd, watchReadable } from '@virtlab/linux';
+import { blockingThread } from '../node/blocking-thread.ts';
 import { createBlockingAioContext } from '../node/index.ts';
 
 export interface BlockingWorkerData {
@@ -11,7 +12,14 @@ export interface BlockingWorkerData {
   readonly watchedFd: number;
 }
 
-export type BlockingWorkerRequest = 'file' | 'watch' | 'timeout' | 'timer' | 'immediates' | 'end';
+export type BlockingWorkerRequest =
+  | 'file'
+  | 'watch'
+  | 'watchInTask'
+  | 'timeout'
+  | 'timer'
+  | 'immediates'
+  | 'end';
 
 const { kickFd, callFd, watchedFd } = workerData as BlockingWorkerData;
 const port = parentPort!;
@@ -19,21 +27,31 @@ const context = await createBlockingAioContext({ polling: { maxNs: 0 } });
 const call = EventFd.fromFd(callFd);
 const notifier = context.createEventFdNotifier(EventFd.fromFd(kickFd));
 context.addHandler(notifier, { onReady: () => call.write() });
+const kernel = (await blockingThread()).createKernel();
+
+/** Through Node's own loop. Calls when it watches. */
+function watched(): Promise<unknown> {
+  const eventFd = EventFd.fromFd(watchedFd);
+  return new Promise((resolve) => {
+    const watch = watchReadable(eventFd.fd, () => {
+      eventFd.read();
+      watch.close();
+      resolve(true);
+    });
+    call.write();
+  });
+}
 
 const WORK: Record<BlockingWorkerRequest, () => Promise<unknown>> = {
   file: async () => (await readFile(import.meta.filename)).length > 0,
-  // Through Node's own loop, which is told of it from within one of its callbacks.
-  watch: async () => {
-    const watched = EventFd.fromFd(watchedFd);
-    return await new Promise((resolve) => {
-      const watch = watchReadable(watched.fd, () => {
-        watched.read();
-        watch.close();
-        resolve(true);
-      });
-      call.write();
-    });
-  },
+  // The loop is told of it from within one of its callbacks.
+  watch: async () => await watched(),
+  // From within a task that a turn schedules after an alarm: the loop itself has nothing to do in those rounds.
+  watchInTask: async () =>
+    await new Promise((resolve) => {
+      const turn = (): void => void setImmediate(() => void watched().then(resolve));
+      kernel.setAlarm!(kernel.now() + 3, () => kernel.schedule(turn));
+    }),
   timeout: async () => await new Promise((resolve) => void setTimeout(resolve, 3, true)),
   timer: async () => await new Promise((resolve) => context.createTimer(() => resolve(true)).arm(3)),
   immediates: async () => {
