@@ -37,6 +37,7 @@ const LINK = DESC_FLAGS_NEXT;
 const LEN = DESC_LEN;
 const NEXT_SHIFT = DESC_NEXT_SHIFT;
 const WORDS = DESC_WORDS;
+const ENTRY_SIZE = VRING_DESC.size;
 
 const SPLIT_SECTIONS: ChainSections = {
   order: '2.7.4.2',
@@ -47,14 +48,16 @@ const SPLIT_SECTIONS: ChainSections = {
 };
 
 /**
- * Reads a descriptor chain of a split ring out of the driver's memory: each word exactly once, into locals or into the
- * private copy of an indirect table, then validates and maps. A driver that rewrites its descriptors meanwhile changes
- * the outcome at most to another one that it could have asked for honestly.
+ * Reads a descriptor chain of a split ring out of the driver's memory: each word of a descriptor exactly once, into locals, then
+ * validates and maps. A driver that rewrites its descriptors meanwhile changes the outcome at most to another one that
+ * it could have asked for honestly.
  */
 export class ChainReader {
   readonly #ring: RingViews;
   readonly #indirect: boolean;
   readonly #table: IndirectTable;
+  /** The chain goes on in the table, which is open. */
+  #isInTable = false;
   #violation: RingViolation | undefined = undefined;
 
   constructor(ring: RingViews, memory: DeviceMemory, indirect: boolean, segmentCountMax: number) {
@@ -70,6 +73,16 @@ export class ChainReader {
 
   /** Fills the empty `chain` with what hangs on `head` (already in range). On false nothing stays mapped. */
   read(chain: RingChain, head: number): boolean {
+    const isFilled = this.#fill(chain, head);
+    if (this.#isInTable) {
+      this.#isInTable = false;
+      this.#table.close();
+    }
+    if (!isFilled) chain.unmap();
+    return isFilled;
+  }
+
+  #fill(chain: RingChain, head: number): boolean {
     const queueSize = this.#ring.size;
     let words = this.#ring.desc32;
     let base = this.#ring.descBase;
@@ -77,32 +90,33 @@ export class ChainReader {
     let index = head;
     let count = 0;
     for (;;) {
-      const at = base + index * WORDS;
+      // Below 2^30 words: kept an integer, or all of this becomes floating-point arithmetic.
+      const at = (base + index * WORDS) | 0;
       const low = words[at + LOW]!;
       const high = words[at + HIGH]!;
       const length = words[at + LEN]!;
       const flags = words[at + LINK]!;
       if ((flags & F_INDIRECT) !== 0) {
-        if (words === this.#table.words) return this.#rejectNested(chain, index);
+        if (this.#isInTable) return this.#rejectNested(index);
         limit = this.#openTable(index, low, high, length, flags);
-        if (limit === 0) return this.#drop(chain);
+        if (limit === 0) return false;
         words = this.#table.words;
-        base = 0;
+        base = this.#table.base | 0;
         index = 0;
         continue;
       }
-      if (++count > queueSize) return this.#rejectLength(chain, head);
+      if (++count > queueSize) return this.#rejectLength(head);
       const status = chain.append(low, high, length, (flags & F_WRITE) !== 0);
-      if (status !== MAPPED) return this.#rejectBuffer(chain, status, index, words, low, high, length);
+      if (status !== MAPPED) return this.#rejectBuffer(chain, status, index, low, high, length);
       if ((flags & F_NEXT) === 0) break;
       index = flags >>> NEXT_SHIFT;
-      if (index >= limit) return this.#rejectNext(chain, index, limit, words);
+      if (index >= limit) return this.#rejectNext(index, limit);
     }
     chain.descriptorCount = count;
     return true;
   }
 
-  /** Checks and copies an indirect table; entries in it, or 0 with the violation set. */
+  /** Checks and opens an indirect table; entries in it, or 0 with the violation set. */
   #openTable(index: number, low: number, high: number, size: number, flags: number): number {
     if (!this.#indirect || (flags & F_NEXT) !== 0) return this.#refuseIndirect(index, flags);
     const queueSize = this.#ring.size;
@@ -110,48 +124,44 @@ export class ChainReader {
       this.#violation = tableSizeViolation(SPLIT_SECTIONS, `Descriptor ${hex(index)}`, size, queueSize);
       return 0;
     }
-    const status = this.#table.read(low, high, size);
-    if (status === MAPPED) return size / VRING_DESC.size;
+    const status = this.#table.open(low, high, size);
+    if (status === MAPPED) {
+      this.#isInTable = true;
+      return size / ENTRY_SIZE;
+    }
     this.#violation = tableViolation(SPLIT_SECTIONS, status, `descriptor ${hex(index)}`, low, high, size);
     return 0;
   }
 
-  #name(index: number, words: Uint32Array): string {
-    return words === this.#table.words ? `indirect table entry ${hex(index)}` : `descriptor ${hex(index)}`;
+  #name(index: number): string {
+    return this.#isInTable ? `indirect table entry ${hex(index)}` : `descriptor ${hex(index)}`;
   }
 
   #rejectBuffer(
     chain: RingChain,
     status: DmaStatus | ChainFault,
     index: number,
-    words: Uint32Array,
     low: number,
     high: number,
     size: number,
   ): boolean {
-    const name = this.#name(index, words);
-    return this.#reject(chain, bufferViolation(SPLIT_SECTIONS, chain, status, name, low, high, size));
+    const name = this.#name(index);
+    return this.#reject(bufferViolation(SPLIT_SECTIONS, chain, status, name, low, high, size));
   }
 
-  #rejectNested(chain: RingChain, index: number): boolean {
-    const what = this.#name(index, this.#table.words);
-    return this.#reject(chain, violation('2.7.5.3.1', `${what} is itself indirect`));
+  #rejectNested(index: number): boolean {
+    return this.#reject(violation('2.7.5.3.1', `${this.#name(index)} is itself indirect`));
   }
 
-  #rejectLength(chain: RingChain, head: number): boolean {
+  #rejectLength(head: number): boolean {
     const message = `Chain at ${hex(head)} is longer than the queue size ${hex(this.#ring.size)}, or a loop`;
-    return this.#reject(chain, violation('2.7.5.3.1', message));
+    return this.#reject(violation('2.7.5.3.1', message));
   }
 
-  #rejectNext(chain: RingChain, next: number, limit: number, words: Uint32Array): boolean {
-    const where = words === this.#table.words ? 'indirect table' : 'descriptor table';
+  #rejectNext(next: number, limit: number): boolean {
+    const where = this.#isInTable ? 'indirect table' : 'descriptor table';
     const message = `next ${hex(next)} is outside the ${where} of ${hex(limit)} entries`;
-    return this.#reject(chain, violation('2.7.5', message));
-  }
-
-  #reject(chain: RingChain, reason: RingViolation): boolean {
-    this.#violation = reason;
-    return this.#drop(chain);
+    return this.#reject(violation('2.7.5', message));
   }
 
   #refuseIndirect(index: number, flags: number): number {
@@ -162,8 +172,8 @@ export class ChainReader {
     return 0;
   }
 
-  #drop(chain: RingChain): boolean {
-    chain.unmap();
+  #reject(reason: RingViolation): boolean {
+    this.#violation = reason;
     return false;
   }
 }

@@ -141,6 +141,18 @@ export interface DriverQueue {
 
   /** Stages a request; `token` (a non-negative 31-bit integer) comes back from `popUsed`. 0 on success, else `ADD_*`. */
   add(buffers: BufferList, token: number): number;
+  /**
+   * With indirect descriptors: stages a request whose `count` buffers stand in a table of the caller's, in coherent memory that is
+   * 16-byte aligned and stays as it is until `popUsed` (`writeTableEntry`). For who sends many alike: nothing is copied or
+   * looked at. `writableSize` as the table has it. 0 on success, else `ADD_FULL` or `ADD_BROKEN`.
+   */
+  addTable(
+    addressLow: number,
+    addressHigh: number,
+    count: number,
+    writableSize: number,
+    token: number,
+  ): number;
   /** Makes staged requests visible to the device: one release store for a batch. */
   publish(): void;
   /** Publishes, then answers whether the device asked to be kicked for what was published since the last ask. */

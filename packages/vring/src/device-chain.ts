@@ -137,12 +137,22 @@ export class RingChain implements DescriptorChain {
     return this.#readWord(at, 2);
   }
 
+  /** Headers mostly lie aligned in the first segment. */
   readU32(at: number): number {
-    return this.#readWord(at, 4);
+    const segments = this.segments;
+    const from = segments.offset[0]! + at;
+    const isPlain = at >= 0 && at + 4 <= this.readableSize && at + 4 <= segments.size[0]! && (from & 3) === 0;
+    return isPlain ? this.#memory.regions[segments.region[0]!]!.u32[from >>> 2]! : this.#readWord(at, 4);
   }
 
+  /** What ends a chain, as a status does, is the last byte of the last segment. */
   writeU8(at: number, value: number): boolean {
-    return this.#writeWord(at, value, 1);
+    if (at < 0 || at !== this.writableSize - 1) return this.#writeWord(at, value, 1);
+    const segments = this.segments;
+    const last = segments.count - 1;
+    this.#memory.regions[segments.region[last]!]!.u8[segments.offset[last]! + segments.size[last]! - 1] =
+      value;
+    return true;
   }
 
   writeU16(at: number, value: number): boolean {

@@ -97,6 +97,24 @@ export class DriverRequests {
     this.freeId = this.records.next(last);
   }
 
+  /** The same for a request in a table of the caller's: no records, and one id. */
+  beginTable(count: number, writableSize: number, token: number): void {
+    if (this.#tableCapacity === 0 || count <= 0 || count > this.#size || (token | 0) !== token || token < 0)
+      refuseTable(count, token, this.#tableCapacity, this.#size);
+    const id = this.freeId;
+    const own = id * WORDS;
+    const words = this.#words;
+    const sequence = this.stagedSequence;
+    words[own + TOKEN] = token;
+    words[own + FIRST] = this.#size;
+    words[own + COUNT] = sequence << SEQUENCE_SHIFT;
+    words[own + WRITABLE] = writableSize;
+    this.inFlightCount++;
+    this.stagedSequence = (sequence + 1) & 0xffff;
+    this.freeCount--;
+    this.freeId = this.records.next(id);
+  }
+
   /** Token of a request that the device has, or `NO_TOKEN`. */
   token(id: number): number {
     const token = this.#words[id * WORDS + TOKEN]!;
@@ -180,6 +198,14 @@ function refuse(list: RingBufferList, token: number, size: number): never {
     throw new RangeError(
       `A request of ${list.count} buffers does not fit a queue of ${size} (VIRTIO §2.7.5.3.1, §2.8.17)`,
     );
+  }
+  throw new RangeError(`Token ${token} is not a 31-bit integer`);
+}
+
+function refuseTable(count: number, token: number, tableCapacity: number, size: number): never {
+  if (tableCapacity === 0) throw new TypeError('A queue without indirect descriptors takes no table');
+  if (!(count > 0 && count <= size)) {
+    throw new RangeError(`A table of ${count} buffers does not fit a queue of ${size} (VIRTIO §2.7.5.3.1)`);
   }
   throw new RangeError(`Token ${token} is not a 31-bit integer`);
 }

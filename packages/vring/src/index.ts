@@ -22,6 +22,7 @@ export {
   type TakenDescriptor,
 } from './contract.ts';
 export { createBufferList } from './buffer-list.ts';
+export { TABLE_ENTRY_WORDS, tableLink, writeTableEntry } from './coherent-table.ts';
 export { createDeviceQueue, type DeviceQueueResult } from './device-queue.ts';
 export { createDriverQueue } from './driver-queue.ts';
 export { vringNeedEvent } from './need-event.ts';

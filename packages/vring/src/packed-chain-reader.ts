@@ -144,21 +144,31 @@ export class PackedChainReader {
       const what = `Descriptor ${hex(slot)}`;
       return this.#reject(chain, tableSizeViolation(PACKED_SECTIONS, what, size, queueSize));
     }
-    const read = this.#table.read(low, high, size);
-    if (read !== MAPPED) {
+    const table = this.#table;
+    const opened = table.open(low, high, size);
+    if (opened !== MAPPED) {
       const what = `descriptor ${hex(slot)}`;
-      return this.#reject(chain, tableViolation(PACKED_SECTIONS, read, what, low, high, size));
+      return this.#reject(chain, tableViolation(PACKED_SECTIONS, opened, what, low, high, size));
     }
-    const words = this.#table.words;
     const count = size / ENTRY_SIZE;
-    for (let i = 0; i < count; i++) {
-      const at = i * WORDS;
-      const writable = (words[at + ID_FLAGS]! & F_WRITE) !== 0;
-      const status = chain.append(words[at + LOW]!, words[at + HIGH]!, words[at + LEN]!, writable);
-      if (status !== MAPPED) return this.#rejectEntry(chain, i, status);
-    }
+    const isFilled = this.#fill(chain, table.words, table.base, count);
+    table.close();
+    if (!isFilled) return false;
     chain.descriptorCount = count;
     chain.slotCount = 1;
+    return true;
+  }
+
+  #fill(chain: RingChain, words: Uint32Array, base: number, count: number): boolean {
+    for (let i = 0; i < count; i++) {
+      const at = base + i * WORDS;
+      const writable = (words[at + ID_FLAGS]! & F_WRITE) !== 0;
+      const low = words[at + LOW]!;
+      const high = words[at + HIGH]!;
+      const length = words[at + LEN]!;
+      const status = chain.append(low, high, length, writable);
+      if (status !== MAPPED) return this.#rejectEntry(chain, i, status, low, high, length);
+    }
     return true;
   }
 
@@ -174,11 +184,16 @@ export class PackedChainReader {
     return this.#reject(chain, bufferViolation(PACKED_SECTIONS, chain, status, name, low, high, size));
   }
 
-  #rejectEntry(chain: RingChain, entry: number, status: DmaStatus | ChainFault): boolean {
-    const words = this.#table.words;
-    const [low, high, length] = [LOW, HIGH, LEN].map((word) => words[entry * WORDS + word]!);
+  #rejectEntry(
+    chain: RingChain,
+    entry: number,
+    status: DmaStatus | ChainFault,
+    low: number,
+    high: number,
+    size: number,
+  ): boolean {
     const name = `indirect table entry ${hex(entry)}`;
-    return this.#reject(chain, bufferViolation(PACKED_SECTIONS, chain, status, name, low!, high!, length!));
+    return this.#reject(chain, bufferViolation(PACKED_SECTIONS, chain, status, name, low, high, size));
   }
 
   /** A ring full of descriptors that the device has holds no other one that the driver might give (§2.8.17). */

@@ -145,6 +145,22 @@ export class PackedDriverQueue implements DriverQueue {
     return inTable ? this.#placeIndirect(list, token) : this.#placeDirect(list, token);
   }
 
+  addTable(
+    addressLow: number,
+    addressHigh: number,
+    count: number,
+    writableSize: number,
+    token: number,
+  ): number {
+    if (this.#stopped) return BROKEN;
+    const requests = this.#requests;
+    if (requests.freeCount === 0) return FULL;
+    const id = requests.freeId;
+    requests.beginTable(count, writableSize, token);
+    this.#stageTable(id, addressLow, addressHigh, count);
+    return 0;
+  }
+
   publish(): void {
     const slot = this.#firstSlot;
     if (slot === NO_SLOT || this.#stopped) return;
@@ -271,20 +287,24 @@ export class PackedDriverQueue implements DriverQueue {
     const table = tableBase + id * tableCapacity * WORDS;
     const placed = requests.records.placeTable(list, first, table, true);
     if (placed !== list.count) return this.#takeBackTable(first, placed);
+    requests.begin(list, token, first, id);
+    this.#stageTable(id, tableLow[id]!, tableHigh[id]!, placed);
+    return 0;
+  }
+
+  #stageTable(id: number, low: number, high: number, count: number): void {
     const { desc32, descBase, size } = this.#ring;
     const slot = this.#nextSlot;
     const at = descBase + slot * WORDS;
-    desc32[at + LOW] = tableLow[id]!;
-    desc32[at + HIGH] = tableHigh[id]!;
-    desc32[at + LEN] = placed * ENTRY_SIZE;
-    requests.begin(list, token, first, id);
+    desc32[at + LOW] = low;
+    desc32[at + HIGH] = high;
+    desc32[at + LEN] = count * ENTRY_SIZE;
     this.#stage(slot, id | this.#nextBits | F_INDIRECT, 1);
     if (slot + 1 < size) this.#nextSlot = slot + 1;
     else {
       this.#nextSlot = 0;
       this.#nextBits ^= OWNER;
     }
-    return 0;
   }
 
   #stage(head: number, word: number, slotCount: number): void {

@@ -143,6 +143,29 @@ export class SplitDriverQueue implements DriverQueue {
     return 0;
   }
 
+  addTable(
+    addressLow: number,
+    addressHigh: number,
+    count: number,
+    writableSize: number,
+    token: number,
+  ): number {
+    if (this.#stopped) return BROKEN;
+    const requests = this.#requests;
+    if (requests.freeCount === 0) return FULL;
+    const head = requests.freeId;
+    const position = requests.stagedSequence;
+    requests.beginTable(count, writableSize, token);
+    const { avail16, availRing, mask, desc32, descBase } = this.#ring;
+    const at = descBase + head * WORDS;
+    desc32[at + LOW] = addressLow;
+    desc32[at + HIGH] = addressHigh;
+    desc32[at + LEN] = count * ENTRY_SIZE;
+    desc32[at + LINK] = F_INDIRECT;
+    avail16[availRing + (position & mask)] = head;
+    return 0;
+  }
+
   publish(): void {
     const staged = this.#requests.stagedSequence;
     const published = this.#publishedAvail;
