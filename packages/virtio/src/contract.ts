@@ -1,6 +1,6 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
-import type { DeviceMemory, DmaMapper } from '@virtlab/guest-memory';
+import type { DeviceMemory, DmaMapper, MemoryRegion } from '@virtlab/guest-memory';
 import type { DeviceQueue, QueueAddresses, QueuePosition, RingViolation, TakenChain } from '@virtlab/vring';
 
 /** What a transport can do; the conformance suite reads it to decide what to require. */
@@ -95,10 +95,31 @@ export interface DriverTransport extends AsyncDisposable {
 /** `again`: the new device does not know what the one before had begun. */
 export type HandOverHandler = (queue: number, again: boolean) => QueuePosition | undefined;
 
+/**
+ * Memory that the caller brought, lent to the device until `Symbol.dispose`; then, and when the link is disposed, its views read
+ * zeros. Contiguous in device addresses.
+ */
+export interface LentMemory extends Disposable {
+  readonly memory: MemoryRegion;
+  /** Where it begins in `memory`. */
+  readonly offset: number;
+  readonly size: number;
+  readonly addressLow: number;
+  readonly addressHigh: number;
+}
+
 /** What a driver is given: the pair that swaps when the transport swaps. */
 export interface DriverLink extends AsyncDisposable {
   readonly transport: DriverTransport;
   readonly dma: DmaMapper;
+  /** Pieces of memory that `mapMemory` lends beside each other. Default 0. */
+  readonly mappedMemoryCountMax?: number;
+  /**
+   * Transports whose device maps memory by its file descriptor: lends `[offset, offset + size)` of one, page aligned. It stays the
+   * caller's and may be closed once this resolved. Rejects with `RangeError` for what cannot be meant, and with
+   * `TransportError` `EINVAL` (memory that can shrink, or is shorter), `ENOSPC` (no slot is free), `ENOTSUP`, `ENODEV`, …
+   */
+  mapMemory?(fd: number, offset: number, size: number): Promise<LentMemory>;
 }
 
 /**
@@ -213,7 +234,7 @@ export interface VirtioDevice {
 
 /** The device, or what stands for it, did not do what the operation needs. */
 export class TransportError extends Error {
-  readonly code: 'ENODEV' | 'EIO' | 'EPROTO' | 'ETIMEDOUT' | 'ENOTSUP';
+  readonly code: 'ENODEV' | 'EIO' | 'EPROTO' | 'ETIMEDOUT' | 'ENOTSUP' | 'EINVAL' | 'ENOSPC';
   constructor(code: TransportError['code'], message: string, options?: ErrorOptions) {
     super(`${code}: ${message}`, options);
     this.name = 'TransportError';

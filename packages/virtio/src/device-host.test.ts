@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { featureBits } from '@virtlab/abi/virtio';
 import type { QueueAddresses } from '@virtlab/vring';
 import { identityMemory, type LentMemory } from './conformance/memory-bench.ts';
-import { ProbeDevice } from './conformance/probe-device.ts';
+import { PROBE_CONFIG_WRITABLE_OFFSET, ProbeDevice } from './conformance/probe-device.ts';
 import {
   BASE_FEATURES,
   RawQueue,
@@ -11,7 +11,7 @@ import {
   STATUS_FEATURES_OK,
 } from './conformance/raw-driver.ts';
 import type { DeviceTransport, VirtioDevice } from './contract.ts';
-import { DeviceHost, type DeviceViolation } from './device-host.ts';
+import { DeviceHost, type DeviceHostOptions, type DeviceViolation } from './device-host.ts';
 import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 const NEEDS_RESET = 0x40;
@@ -156,6 +156,53 @@ describe('DeviceHost', () => {
     expect(events).toEqual(['configChanged', 'configChanged']);
   });
 
+  it('§2.5.1 what changed since it was read is told at DRIVER_OK, however long nobody was there to be told', () => {
+    const out = new Uint8Array(4);
+    host.readConfig(2, out);
+    device.setConfig(1);
+    const before = host.configGeneration;
+    goLive();
+    expect(events).toEqual(['configChanged']);
+    expect(host.configGeneration).toBe(before + 1);
+    host.readConfig(2, out);
+    host.writeStatus(0);
+    goLive();
+    expect(events, 'it was read again').toEqual(['configChanged']);
+    host.writeStatus(0);
+    device.setConfig(3);
+    goLive();
+    expect(events, 'between two drivers').toEqual(['configChanged', 'configChanged']);
+  });
+
+  it('§2.2.2 says why features are refused, each time', () => {
+    const reasons: string[] = [];
+    const refusing = hostOf({ refuseFeatures: () => 'One needs another' }, loops, {
+      onRefusal: (reason) => reasons.push(reason),
+    });
+    for (const _ of [1, 2]) {
+      refusing.writeStatus(STATUS_DRIVER);
+      refusing.writeDriverFeatures(refusing.deviceFeatures & BASE_FEATURES);
+      refusing.writeStatus(STATUS_FEATURES_OK);
+      refusing.writeStatus(0);
+    }
+    expect(reasons).toEqual(['One needs another', 'One needs another']);
+    refusing[Symbol.dispose]();
+  });
+
+  it('§2.5.1 what nobody read, what the driver wrote, and what another transport read, is no change', async () => {
+    device.setConfig(1);
+    goLive();
+    host.readConfig(0, new Uint8Array(host.configSize));
+    host.writeConfig(PROBE_CONFIG_WRITABLE_OFFSET, new Uint8Array([7]));
+    host.writeStatus(0);
+    goLive();
+    await host.detach();
+    host.attach(transport());
+    device.setConfig(2);
+    goLive();
+    expect(events).toEqual([]);
+  });
+
   it('§2.5 reads of nothing and writes beyond the configuration do no harm', () => {
     const out = new Uint8Array(4).fill(9);
     host.readConfig(1000, out);
@@ -215,6 +262,10 @@ describe('DeviceHost', () => {
   });
 });
 
-function hostOf(change: Partial<VirtioDevice>, { deviceAio }: SimulatedLoops): DeviceHost {
-  return new DeviceHost({ device: Object.assign(new ProbeDevice(), change), aio: deviceAio });
+function hostOf(
+  change: Partial<VirtioDevice>,
+  { deviceAio }: SimulatedLoops,
+  options: Partial<DeviceHostOptions> = {},
+): DeviceHost {
+  return new DeviceHost({ ...options, device: Object.assign(new ProbeDevice(), change), aio: deviceAio });
 }

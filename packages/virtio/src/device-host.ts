@@ -30,6 +30,7 @@ import type { DeviceQueueStatistics } from './hosted-queue.ts';
 import { QueueResets } from './queue-resets.ts';
 import { QueueService } from './queue-service.ts';
 import { QueueStops, type QueueStopOptions } from './queue-stops.ts';
+import { SeenConfig } from './seen-config.ts';
 
 /** What a driver did against the specification, and on which queue if on one. */
 export interface DeviceViolation {
@@ -54,6 +55,11 @@ export interface DeviceHostOptions {
    */
   readonly legacy?: boolean;
   readonly onViolation?: (report: DeviceViolation) => void;
+  /**
+   * The driver's features were not taken (§2.2.2), and why. It may try others; one that cannot find out, behind a transport
+   * that shows it no status, never gets a queue.
+   */
+  readonly onRefusal?: (reason: string) => void;
   /** The device threw: its bug. It needs reset by then; the loop goes on. Default: written to the console. */
   readonly onError?: (error: unknown, device: string) => void;
 }
@@ -82,6 +88,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   #driverFeatures: FeatureBits = 0n;
   #configGeneration = 0;
   #isConfigDirty = false;
+  #seenConfig: SeenConfig;
   #resetDone: PromiseWithResolvers<void> | undefined;
   readonly #queueResets: QueueResets;
   readonly #queueStops: QueueStops;
@@ -95,6 +102,7 @@ export class DeviceHost implements DeviceModel, Disposable {
     this.deviceType = device.deviceType;
     this.queueCount = device.queueSizesMax.length;
     this.configSize = device.configSize;
+    this.#seenConfig = new SeenConfig(device.configSize);
     this.name = options.name ?? `virtio${device.deviceType}`;
     this.#device = device;
     this.#options = options;
@@ -120,6 +128,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   /** Resets the device and forgets the transport, which is told nothing any more. Resolves once no memory is touched. */
   async detach(): Promise<void> {
     this.#transport = undefined;
+    this.#seenConfig = new SeenConfig(this.configSize);
     this.#reset();
     await this.#resetDone?.promise;
   }
@@ -234,8 +243,10 @@ export class DeviceHost implements DeviceModel, Disposable {
     const size = Math.max(0, Math.min(out.length, this.configSize - offset));
     out.fill(0, size);
     if (size === 0) return;
+    const bytes = out.subarray(0, size);
     try {
-      this.#device.readConfig(offset, out.subarray(0, size));
+      this.#device.readConfig(offset, bytes);
+      this.#seenConfig.note(offset, bytes);
     } catch (error) {
       this.#deviceError(error);
     }
@@ -244,6 +255,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   writeConfig(offset: number, bytes: Uint8Array): void {
     if (this.#resetDone !== undefined || bytes.length === 0 || offset + bytes.length > this.configSize)
       return;
+    this.#seenConfig.forget(offset, bytes.length);
     try {
       this.#device.writeConfig?.(offset, bytes);
     } catch (error) {
@@ -269,6 +281,7 @@ export class DeviceHost implements DeviceModel, Disposable {
   readonly #steps = {
     featuresOk: (): boolean => {
       this.#refusal = this.#whyNotFeatures();
+      if (this.#refusal !== undefined) this.#options.onRefusal?.(this.#refusal);
       return this.#refusal === undefined;
     },
     driverOk: (): void => this.#activate(),
@@ -336,7 +349,10 @@ export class DeviceHost implements DeviceModel, Disposable {
     });
     this.#activation = activation;
     try {
+      // What the activation itself changes is the driver's doing, by the features that it chose.
+      const isStale = this.#seenConfig.isStale((out) => this.#device.readConfig(0, out));
       this.#device.activate(activation);
+      if (isStale) activation.configChanged();
     } catch (error) {
       this.#deviceError(error);
     }

@@ -6,6 +6,7 @@ export {
   type DriverLink,
   type DriverTransport,
   type HandOverHandler,
+  type LentMemory,
   type QueueTakeover,
   type TransportCapabilities,
   type VirtioDevice,
