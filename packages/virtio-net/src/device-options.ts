@@ -5,7 +5,7 @@ import { VIRTIO_NET_MTU_MAX, VIRTIO_NET_MTU_MIN, VIRTIO_NET_SPEED_UNKNOWN } from
 import { ALL_RING_FEATURES } from '@virtlab/virtio';
 import type { TransmitMode } from './device-transmit.ts';
 import type { NetPort } from './network.ts';
-import { refuseNetFeatures } from './net-features.ts';
+import { CONTROL_FEATURES, refuseNetFeatures } from './net-features.ts';
 import { MTU_DEFAULT, hasPairs, isStationAddress } from './protocol.ts';
 
 export interface NetDeviceOptions {
@@ -86,21 +86,6 @@ export const NET_DEVICE_FEATURES: FeatureBits =
     net.VIRTIO_NET_F_RSS,
     net.VIRTIO_NET_F_SPEED_DUPLEX,
   );
-
-/** What a driver asks for over the control queue, whoever serves it. */
-const CONTROL_FEATURES = featureBits(
-  net.VIRTIO_NET_F_CTRL_VQ,
-  net.VIRTIO_NET_F_CTRL_RX,
-  net.VIRTIO_NET_F_CTRL_VLAN,
-  net.VIRTIO_NET_F_CTRL_RX_EXTRA,
-  net.VIRTIO_NET_F_CTRL_MAC_ADDR,
-  net.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
-  net.VIRTIO_NET_F_GUEST_ANNOUNCE,
-  net.VIRTIO_NET_F_NOTF_COAL,
-  net.VIRTIO_NET_F_VQ_NOTF_COAL,
-  net.VIRTIO_NET_F_HASH_REPORT,
-  net.VIRTIO_NET_F_RSS,
-);
 
 const PAIR_FEATURES = featureBits(net.VIRTIO_NET_F_MQ, net.VIRTIO_NET_F_RSS);
 

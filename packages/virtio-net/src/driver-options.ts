@@ -32,6 +32,12 @@ export interface NetDriverOptions {
   readonly ringFeatures?: FeatureBits;
   /** Pairs of queues to use, as many as the device has; more than one accepts MQ. Default 1. */
   readonly queuePairs?: number;
+  /**
+   * Somebody else serves the control queue, as the side of the driver does over vhost-user: what is asked for there is not
+   * accepted, and every pair that is enabled is in use. Where the transport has no configuration to read either (`ENOTSUP`), what
+   * it would say is not accepted, and there are as many pairs as the transport has queues for. Default false.
+   */
+  readonly controlElsewhere?: boolean;
   /** A transmit queue without progress for so long is reported, see `NetDriver.onStuck`; 0 does not watch. Default 5000. */
   readonly txTimeoutMs?: number;
   /** Take part in the loop's adaptive polling. Default true. */
@@ -84,6 +90,7 @@ export interface ResolvedDriverOptions {
   readonly rxBufferSize: number | undefined;
   readonly wanted: FeatureBits;
   readonly queuePairs: number;
+  readonly controlElsewhere: boolean;
   readonly txTimeoutMs: number;
   readonly polling: boolean;
 }
@@ -108,8 +115,9 @@ export function resolveDriverOptions(options: NetDriverOptions): ResolvedDriverO
     );
   }
   const wanted = resolveWanted(options, queuePairs);
-  const { aio, polling = true } = options;
-  return { aio, queueSize, timeoutMs, rxBufferCount, rxBufferSize, wanted, queuePairs, txTimeoutMs, polling };
+  const { aio, polling = true, controlElsewhere = false } = options;
+  const buffers = { queueSize, rxBufferCount, rxBufferSize };
+  return { aio, timeoutMs, ...buffers, wanted, queuePairs, controlElsewhere, txTimeoutMs, polling };
 }
 
 function resolveWanted(

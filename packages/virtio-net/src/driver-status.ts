@@ -15,12 +15,12 @@ export class DriverStatus {
   #isAnnouncing = false;
   #isEnded = false;
 
-  /** `config` is as `readConfig` gave it at first. */
+  /** `config` is as `readConfig` gave it at first; where it is empty, there is nothing to read later either. */
   constructor(session: DriverSession, config: Uint8Array, control: NetControl | undefined) {
     this.#session = session;
     this.#control = control;
     this.#linkUp = parseLink(config, session.features);
-    session.onConfigChange(() => void this.#read(session.features));
+    if (config.length > 0) session.onConfigChange(() => void this.#read(session.features));
   }
 
   get linkUp(): boolean {

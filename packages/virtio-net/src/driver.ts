@@ -1,13 +1,20 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_ID_NET, hasFeature } from '@virtlab/abi/virtio';
 import { VIRTIO_NET_F_CTRL_VQ } from '@virtlab/abi/virtio-net';
-import { ALL_RING_FEATURES, type DriverLink, initializeDevice, readConfig } from '@virtlab/virtio';
+import {
+  ALL_RING_FEATURES,
+  type DriverLink,
+  type DriverTransport,
+  TransportError,
+  initializeDevice,
+  readConfig,
+} from '@virtlab/virtio';
 import { parseCardProfile, parsePairCount } from './driver-config.ts';
 import type { NetDriver } from './driver-contract.ts';
 import { type NetDriverOptions, type ResolvedDriverOptions, resolveDriverOptions } from './driver-options.ts';
 import { createDriverSides } from './driver-sides.ts';
 import { NetError } from './errors.ts';
-import { pruneNetFeatures } from './net-features.ts';
+import { CONFIGURATION_FEATURES, pruneNetFeatures } from './net-features.ts';
 import { QUEUE_COUNT, configSizeFor, hasPairs } from './protocol.ts';
 import { SessionNetDriver } from './session-net-driver.ts';
 
@@ -37,7 +44,7 @@ export async function createNetDriver(link: DriverLink, options: NetDriverOption
   });
   let driver: SessionNetDriver | undefined;
   try {
-    const config = await session.readConfig(0, configSizeFor(session.features));
+    const config = await session.readConfig(0, card.hasConfig ? configSizeFor(session.features) : 0);
     const profile = parseCardProfile(config, session.features);
     const sides = createDriverSides(session, profile, card.pairCount, resolved);
     driver = new SessionNetDriver(session, profile, config, sides, resolved);
@@ -55,17 +62,49 @@ interface Preview {
   readonly queueCount: number;
   /** Pairs that the device has. */
   readonly pairCount: number;
+  /** Whether there is a configuration to read. */
+  readonly hasConfig: boolean;
 }
 
 /** §5.1.2: which queues there are depends on what is accepted, so the offer is looked at first. */
-async function preview({ transport }: DriverLink, { wanted }: ResolvedDriverOptions): Promise<Preview> {
+async function preview({ transport }: DriverLink, options: ResolvedDriverOptions): Promise<Preview> {
+  const { controlElsewhere } = options;
   const offered = await transport.readDeviceFeatures();
-  const device = pruneNetFeatures(offered & wanted & ~ALL_RING_FEATURES);
-  const accepted = device | (wanted & ALL_RING_FEATURES);
+  const device = pruneNetFeatures(offered & options.wanted & ~ALL_RING_FEATURES, controlElsewhere);
+  const ring = options.wanted & ALL_RING_FEATURES;
+  if (controlElsewhere) return await previewPairs(transport, device, ring, options.queuePairs);
   const hasControl = hasFeature(device, VIRTIO_NET_F_CTRL_VQ);
-  const pairCount = hasPairs(device)
-    ? parsePairCount(await readConfig(transport, 0, configSizeFor(device)))
-    : 1;
+  const pairCount = hasPairs(device) ? await readPairCount(transport, device) : 1;
   const queueCount = QUEUE_COUNT * pairCount + (hasControl ? 1 : 0);
-  return { wanted: accepted, queueCount, pairCount };
+  return { wanted: device | ring, queueCount, pairCount, hasConfig: true };
+}
+
+/** Without a control queue to say how many pairs are in use, no others are set up. */
+async function previewPairs(
+  transport: DriverTransport,
+  device: FeatureBits,
+  ring: FeatureBits,
+  wantedPairs: number,
+): Promise<Preview> {
+  const told = await ifThereIsAny(readPairCount(transport, device));
+  const there = told ?? Math.floor(transport.queueCount / QUEUE_COUNT);
+  const pairCount = hasPairs(device) ? Math.min(wantedPairs, there) : 1;
+  const hasConfig = told !== undefined;
+  const known = hasConfig ? device : device & ~CONFIGURATION_FEATURES;
+  return { wanted: known | ring, queueCount: QUEUE_COUNT * pairCount, pairCount, hasConfig };
+}
+
+async function readPairCount(transport: DriverTransport, features: FeatureBits): Promise<number> {
+  const config = await readConfig(transport, 0, configSizeFor(features));
+  return hasPairs(features) ? parsePairCount(config) : 1;
+}
+
+/** Undefined where the transport has no configuration. */
+async function ifThereIsAny<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof TransportError && error.code === 'ENOTSUP') return undefined;
+    throw error;
+  }
 }

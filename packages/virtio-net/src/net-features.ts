@@ -1,6 +1,29 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
-import { featureBit, hasFeature } from '@virtlab/abi/virtio';
+import { featureBit, featureBits, hasFeature } from '@virtlab/abi/virtio';
 import * as net from '@virtlab/abi/virtio-net';
+
+/** What a driver asks for over the control queue, whoever serves it. */
+export const CONTROL_FEATURES: FeatureBits = featureBits(
+  net.VIRTIO_NET_F_CTRL_VQ,
+  net.VIRTIO_NET_F_CTRL_RX,
+  net.VIRTIO_NET_F_CTRL_VLAN,
+  net.VIRTIO_NET_F_CTRL_RX_EXTRA,
+  net.VIRTIO_NET_F_CTRL_MAC_ADDR,
+  net.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  net.VIRTIO_NET_F_GUEST_ANNOUNCE,
+  net.VIRTIO_NET_F_NOTF_COAL,
+  net.VIRTIO_NET_F_VQ_NOTF_COAL,
+  net.VIRTIO_NET_F_HASH_REPORT,
+  net.VIRTIO_NET_F_RSS,
+);
+
+/** What says that a field of the configuration means something. MQ and RSS do as well, and are more than that. */
+export const CONFIGURATION_FEATURES: FeatureBits = featureBits(
+  net.VIRTIO_NET_F_MAC,
+  net.VIRTIO_NET_F_MTU,
+  net.VIRTIO_NET_F_STATUS,
+  net.VIRTIO_NET_F_SPEED_DUPLEX,
+);
 
 /** Bits that need one of others (§5.1.3.1). */
 const DEPENDENCIES: readonly (readonly [
@@ -57,12 +80,17 @@ export function refuseNetFeatures(features: FeatureBits, controlElsewhere = fals
   return undefined;
 }
 
-/** The set without the bits that lack what they need. */
-export function pruneNetFeatures(features: FeatureBits): FeatureBits {
-  let rest = features;
+/**
+ * The set without the bits that lack what they need. `controlElsewhere`: without the control queue and what is asked for over it,
+ * which does not leave MQ out.
+ */
+export function pruneNetFeatures(features: FeatureBits, controlElsewhere = false): FeatureBits {
+  const control = controlElsewhere ? featureBit(net.VIRTIO_NET_F_CTRL_VQ) : 0n;
+  let rest = controlElsewhere ? features & ~CONTROL_FEATURES : features;
   for (;;) {
+    const given = rest | control;
     const lacking = DEPENDENCIES.find(
-      ([bit, , oneOf]) => hasFeature(rest, bit) && !oneOf.some((other) => hasFeature(rest, other)),
+      ([bit, , oneOf]) => hasFeature(given, bit) && !oneOf.some((other) => hasFeature(given, other)),
     );
     if (lacking === undefined) return rest;
     rest = rest & ~featureBit(lacking[0]);
