@@ -34,6 +34,11 @@ import type { BlkCounters } from './device-statistics.ts';
 import type { DeviceTransfers } from './device-transfers.ts';
 import { ZoneCommands, isZoneType } from './device-zones.ts';
 
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
+const HEADER_SIZE = VIRTIO_BLK_OUTHDR.size;
+const STATUS_SIZE = VIRTIO_BLK_STATUS_SIZE;
+const SECTOR_SIZE = VIRTIO_BLK_SECTOR_SIZE;
+
 /** Header and status, which are descriptors of their own in the layout that everybody uses. */
 const FRAMING_COUNT = 2;
 
@@ -138,23 +143,38 @@ export class DeviceCommands {
     return this.#counters[this.#requests.queueIndex[slot]!]!;
   }
 
+  /** Whether a read of `size` bytes is one that can be carried out. */
+  admitsRead(chain: DescriptorChain, sector: number, size: number): boolean {
+    return (
+      chain.readableSize === HEADER_SIZE &&
+      this.#isInside(sector, size) &&
+      this.#keepsLimits(chain, chain.readableCount, chain.segments.count)
+    );
+  }
+
+  /** The same of a write. */
+  admitsWrite(chain: DescriptorChain, sector: number, size: number): boolean {
+    return (
+      !this.#backend.readOnly &&
+      chain.writableSize === STATUS_SIZE &&
+      this.#isInside(sector, size) &&
+      this.#keepsLimits(chain, 0, chain.readableCount)
+    );
+  }
+
   #startRead(slot: number, chain: DescriptorChain, sector: number): number {
-    const size = chain.writableSize - VIRTIO_BLK_STATUS_SIZE;
+    const size = chain.writableSize - STATUS_SIZE;
     this.#countersOf(slot).reads += 1;
-    if (chain.readableSize !== VIRTIO_BLK_OUTHDR.size || !this.#isInside(sector, size))
-      return VIRTIO_BLK_S_IOERR;
-    if (!this.#keepsLimits(chain, chain.readableCount, chain.segments.count)) return VIRTIO_BLK_S_IOERR;
+    if (!this.admitsRead(chain, sector, size)) return VIRTIO_BLK_S_IOERR;
     this.#requests.writtenSize[slot] = size;
     if (this.#zones !== undefined) return this.#zones.read(slot, chain, sector, size);
     return this.#transfers.start(slot, false, sector, size);
   }
 
   #startWrite(slot: number, chain: DescriptorChain, sector: number): number {
-    const size = chain.readableSize - VIRTIO_BLK_OUTHDR.size;
+    const size = chain.readableSize - HEADER_SIZE;
     this.#countersOf(slot).writes += 1;
-    if (this.#backend.readOnly || chain.writableSize !== VIRTIO_BLK_STATUS_SIZE) return VIRTIO_BLK_S_IOERR;
-    if (!this.#isInside(sector, size)) return VIRTIO_BLK_S_IOERR;
-    if (!this.#keepsLimits(chain, 0, chain.readableCount)) return VIRTIO_BLK_S_IOERR;
+    if (!this.admitsWrite(chain, sector, size)) return VIRTIO_BLK_S_IOERR;
     if (this.#zones !== undefined) return this.#zones.write(slot, sector, size);
     return this.#transfers.start(slot, true, sector, size);
   }
@@ -249,8 +269,8 @@ export class DeviceCommands {
   }
 
   #isInside(sector: number, size: number): boolean {
-    if (size % VIRTIO_BLK_SECTOR_SIZE !== 0) return false;
-    return sector + size / VIRTIO_BLK_SECTOR_SIZE <= this.#backend.capacitySectors;
+    if (size % SECTOR_SIZE !== 0) return false;
+    return sector + size / SECTOR_SIZE <= this.#backend.capacitySectors;
   }
 
   /**
@@ -262,7 +282,7 @@ export class DeviceCommands {
     if (this.#segmentSizeMax === Number.POSITIVE_INFINITY) return true;
     const { size } = chain.segments;
     for (let index = from; index < to; index += 1) {
-      if (size[index]! > this.#segmentSizeMax + VIRTIO_BLK_OUTHDR.size) return false;
+      if (size[index]! > this.#segmentSizeMax + HEADER_SIZE) return false;
     }
     return true;
   }

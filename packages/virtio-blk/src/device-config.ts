@@ -16,6 +16,7 @@ export class DeviceConfig {
   readonly #initial: Uint8Array;
   readonly #bytes: Uint8Array;
   #accepted: FeatureBits | undefined;
+  #isWriteThrough = true;
 
   constructor(fields: Partial<BlkConfig>, size: number) {
     this.#initial = encodeConfig(fields, size);
@@ -37,6 +38,7 @@ export class DeviceConfig {
     const value = bytes[offset.writeback - at];
     if (value === undefined || !this.#has(VIRTIO_BLK_F_CONFIG_WCE)) return;
     this.#bytes[offset.writeback] = value === 0 ? 0 : 1;
+    this.#updateWriteThrough();
   }
 
   /** The set that configuration space follows. */
@@ -56,6 +58,7 @@ export class DeviceConfig {
     if (this.#has(VIRTIO_BLK_F_CONFIG_WCE) && !this.#has(VIRTIO_BLK_F_FLUSH))
       this.#bytes[offset.writeback] = 0;
     if (!this.#has(VIRTIO_BLK_F_ZONED)) this.#bytes.fill(0, offset.zone_sectors);
+    this.#updateWriteThrough();
     return undefined;
   }
 
@@ -65,6 +68,7 @@ export class DeviceConfig {
     this.#accepted = undefined;
     this.#bytes.set(this.#initial);
     this.#bytes.set(capacity, offset.capacity);
+    this.#updateWriteThrough();
   }
 
   /**
@@ -72,13 +76,19 @@ export class DeviceConfig {
    * way to flush.
    */
   get isWriteThrough(): boolean {
-    if (this.#has(VIRTIO_BLK_F_CONFIG_WCE)) return this.#bytes[offset.writeback] === 0;
-    return !this.#has(VIRTIO_BLK_F_FLUSH);
+    return this.#isWriteThrough;
   }
 
   setCapacity(sectors: number): void {
     const view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
     view.setBigUint64(offset.capacity, BigInt(sectors), true);
+  }
+
+  /** After whatever it depends on changed: each write asks for it, and sets of features are no thing for a data path. */
+  #updateWriteThrough(): void {
+    this.#isWriteThrough = this.#has(VIRTIO_BLK_F_CONFIG_WCE)
+      ? this.#bytes[offset.writeback] === 0
+      : !this.#has(VIRTIO_BLK_F_FLUSH);
   }
 
   #has(feature: number): boolean {

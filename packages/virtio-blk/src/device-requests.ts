@@ -66,11 +66,16 @@ export class DeviceRequests {
     }
   }
 
+  /** The slot that `take` takes next. */
+  get next(): number {
+    if (this.#freeCount === 0) refuseMore(this.chain.length);
+    return this.#free[this.#freeCount - 1]!;
+  }
+
   /** One slot a ring entry is enough: a queue has no more requests in flight than entries. */
   take(queueIndex: number, chain: DescriptorChain, type: number): number {
-    if (this.#freeCount === 0) throw new Error(`More than ${this.chain.length} requests in flight`);
+    const slot = this.next;
     this.#freeCount -= 1;
-    const slot = this.#free[this.#freeCount]!;
     this.chain[slot] = chain;
     this.queueIndex[slot] = queueIndex;
     this.type[slot] = type;
@@ -95,4 +100,9 @@ export class DeviceRequests {
   note(slot: number, status: number): void {
     if (this.status[slot] === VIRTIO_BLK_S_OK) this.status[slot] = status;
   }
+}
+
+/** Apart, because a function with a text in it is too long for the engine to inline. */
+function refuseMore(capacity: number): never {
+  throw new Error(`More than ${capacity} requests in flight`);
 }

@@ -12,10 +12,11 @@ import {
 } from '@virtlab/abi/virtio-blk';
 import type { BottomHalf } from '@virtlab/aio';
 import type { DeviceActivation, VirtioDevice } from '@virtlab/virtio';
-import type { DescriptorChain } from '@virtlab/vring';
+import type { DescriptorChain, DeviceQueue } from '@virtlab/vring';
 import type { BlockBackend } from './backend.ts';
 import { DeviceCommands } from './device-commands.ts';
 import { type BlkDeviceOptions, type BlkDeviceProfile, resolveDeviceOptions } from './device-options.ts';
+import { DIRECT_DONE, DIRECT_NOT, DirectTransfers } from './device-direct.ts';
 import { DeviceRequests } from './device-requests.ts';
 import { type BlkCounters, type BlkDeviceStatistics, createCounters, sumOf } from './device-statistics.ts';
 import { DeviceTransfers } from './device-transfers.ts';
@@ -47,6 +48,12 @@ export function createBlkDevice(options: BlkDeviceOptions): BlkDevice {
   return new BackedBlkDevice(options.backend, resolveDeviceOptions(options));
 }
 
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
+const HEADER_SIZE = VIRTIO_BLK_OUTHDR.size;
+const STATUS_SIZE = VIRTIO_BLK_STATUS_SIZE;
+const TYPE_AT = VIRTIO_BLK_OUTHDR.offset.type;
+const SECTOR_AT = VIRTIO_BLK_OUTHDR.offset.sector;
+
 class BackedBlkDevice implements BlkDevice {
   readonly deviceType: number = VIRTIO_ID_BLOCK;
   readonly features: FeatureBits;
@@ -58,6 +65,7 @@ class BackedBlkDevice implements BlkDevice {
   readonly #requests: DeviceRequests;
   readonly #transfers: DeviceTransfers;
   readonly #commands: DeviceCommands;
+  readonly #direct: DirectTransfers;
   /** Queues with used entries that the driver has not been told of. */
   readonly #dirty: Uint8Array;
   /** Queues that are being reset alone and wait for the backend. */
@@ -90,6 +98,7 @@ class BackedBlkDevice implements BlkDevice {
       onEnd: (slot, status) => this.#operationEnded(slot, status),
     });
     this.#commands = new DeviceCommands(backend, profile, requests, this.#transfers, counters);
+    this.#direct = new DirectTransfers(backend, requests, this.#commands, counters);
     this.#dirty = new Uint8Array(queueSizesMax.length);
     this.#queueDrained = queueSizesMax.map(() => undefined);
     backend.onCapacityChange?.(() => this.#capacityChanged());
@@ -135,7 +144,7 @@ class BackedBlkDevice implements BlkDevice {
     // A driver that refills as fast as we drain must not keep the loop: the host looks again after this many.
     for (let taken = 1; taken <= queue.size; taken += 1) {
       const chain = queue.pop();
-      if (chain === undefined || !this.#accept(activation, queueIndex, chain)) break;
+      if (chain === undefined || !this.#accept(activation, queueIndex, queue, chain)) break;
       if (taken % publishPeriod === 0) queue.publish();
     }
     this.#transfers.submit();
@@ -174,20 +183,23 @@ class BackedBlkDevice implements BlkDevice {
   }
 
   /** False when the framing is broken: the device is failing and must not touch the queue again. */
-  #accept(activation: DeviceActivation, queueIndex: number, chain: DescriptorChain): boolean {
-    if (chain.readableSize < VIRTIO_BLK_OUTHDR.size || chain.writableSize < VIRTIO_BLK_STATUS_SIZE) {
-      const message =
-        `virtio-blk request at head 0x${chain.head.toString(16)} of queue ${queueIndex} has ` +
-        `0x${chain.readableSize.toString(16)} readable and 0x${chain.writableSize.toString(16)} writable bytes: ` +
-        'no room for header and status';
-      activation.fail({ section: '5.2.6', message });
+  #accept(
+    activation: DeviceActivation,
+    queueIndex: number,
+    queue: DeviceQueue,
+    chain: DescriptorChain,
+  ): boolean {
+    if (chain.readableSize < HEADER_SIZE || chain.writableSize < STATUS_SIZE) {
+      activation.fail({ section: '5.2.6', message: framingMessage(queueIndex, chain) });
       return false;
     }
-    const type = chain.readU32(VIRTIO_BLK_OUTHDR.offset.type);
-    const low = chain.readU32(VIRTIO_BLK_OUTHDR.offset.sector);
-    const high = chain.readU32(VIRTIO_BLK_OUTHDR.offset.sector + 4);
+    const type = chain.readU32(TYPE_AT);
+    const sector = sectorFromWords(chain.readU32(SECTOR_AT), chain.readU32(SECTOR_AT + 4));
+    const done = this.#direct.serve(queueIndex, queue, chain, type, sector, this.isWriteThrough);
+    if (done === DIRECT_DONE) this.#dirty[queueIndex] = 1;
+    if (done !== DIRECT_NOT) return true;
     const slot = this.#requests.take(queueIndex, chain, type);
-    const status = this.#commands.start(slot, chain, type, sectorFromWords(low, high));
+    const status = this.#commands.start(slot, chain, type, sector);
     this.#requests.note(slot, status);
     if (this.#requests.pendingCount[slot] === 0) this.#settle(slot);
     return true;
@@ -284,6 +296,15 @@ class BackedBlkDevice implements BlkDevice {
     else if (type === VIRTIO_BLK_T_OUT || type === VIRTIO_BLK_T_ZONE_APPEND)
       counters.writtenSize += chain.readableSize - VIRTIO_BLK_OUTHDR.size;
   }
+}
+
+/** Apart, because a function with a text in it is too long for the engine to inline. */
+function framingMessage(queueIndex: number, { head, readableSize, writableSize }: DescriptorChain): string {
+  return (
+    `virtio-blk request at head 0x${head.toString(16)} of queue ${queueIndex} has ` +
+    `0x${readableSize.toString(16)} readable and 0x${writableSize.toString(16)} writable bytes: ` +
+    'no room for header and status'
+  );
 }
 
 /** Requests whose effect must be stable in write-through mode. */

@@ -30,3 +30,5 @@ export {
   COMPLETION_ETIMEDOUT,
   type BlkErrorCode,
 } from './errors.ts';
+export { parseDiskProfile, type DiskProfile, type RangeLimit, type ZonedProfile } from './driver-config.ts';
+export { configSizeFor, writeHeader, writeRange } from './protocol.ts';

@@ -53,12 +53,17 @@ export function sectorHigh(sector: number): number {
   return Math.floor(sector / WORD);
 }
 
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
+const TYPE_WORD = VIRTIO_BLK_OUTHDR.offset.type / 4;
+const RESERVED_WORD = VIRTIO_BLK_OUTHDR.offset.reserved / 4;
+const SECTOR_WORD = VIRTIO_BLK_OUTHDR.offset.sector / 4;
+
 /** Stores a request header (§5.2.6, struct virtio_blk_req) at 32-bit word `at`. */
 export function writeHeader(words: Uint32Array, at: number, type: number, sector: number): void {
-  words[at + VIRTIO_BLK_OUTHDR.offset.type / 4] = type;
-  words[at + VIRTIO_BLK_OUTHDR.offset.reserved / 4] = 0;
-  words[at + VIRTIO_BLK_OUTHDR.offset.sector / 4] = sectorLow(sector);
-  words[at + VIRTIO_BLK_OUTHDR.offset.sector / 4 + 1] = sectorHigh(sector);
+  words[at + TYPE_WORD] = type;
+  words[at + RESERVED_WORD] = 0;
+  words[at + SECTOR_WORD] = sector;
+  words[at + SECTOR_WORD + 1] = sector < WORD ? 0 : sectorHigh(sector);
 }
 
 /** Stores one range of discard or write zeroes (§5.2.6, struct virtio_blk_discard_write_zeroes) at word `at`. */
