@@ -21,6 +21,11 @@ export interface ServeVhostUserOptions {
   readonly pollIntervalMs?: number;
   /** What GET_QUEUE_NUM says. Default: the queues of the device, for a network card its pairs of them. */
   readonly queueNum?: number;
+  /**
+   * Take memory that its owner can shrink, as hugepages are and what DPDK has without them: who touches what was cut off, is ended
+   * by SIGBUS, and that is this process. Default false.
+   */
+  readonly allowShrink?: boolean;
   /** NET_SET_MTU; false refuses. Without it MTU is not offered. */
   setMtu?(mtu: number): boolean;
   /** Where this process is a domain: memory of other domains, by XEN_MMAP, which is not offered without it. */

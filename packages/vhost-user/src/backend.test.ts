@@ -53,6 +53,26 @@ describeWithFfi('device-hosting role: requests', () => {
     expect(openFdCount()).toBe(before);
   });
 
+  it.each([0n, featureBit(VIRTIO_F_IN_ORDER)])(
+    'SET_VRING_BASE of a new packed ring without its used half, as of DPDK, begins where the available half does',
+    async (more) => {
+      const features = BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED) | more;
+      using machine = new RawMachine();
+      await using peer = new RawPeer();
+      peer.device.isPrompt = true;
+      using ring = new RawRing(machine, 0, features);
+      await peer.negotiate(features);
+      await peer.setMemory(machine);
+      await peer.startRing(ring, 0x8000);
+      await peer.enable(0);
+      await peer.driverOk();
+      ring.send(1, 2, 3);
+      await until('the answers', () => peer.device.finished.length === 3);
+      expect(ring.receive().map(({ tag }) => tag)).toEqual([1, 2, 3]);
+      expect(await peer.ask('GET_VRING_BASE', { index: 0, num: 0 })).toMatchObject({ num: 0x8006_8006 });
+    },
+  );
+
   it('"Ring states": what was available before SET_VRING_KICK is done without a kick', async () => {
     using machine = new RawMachine();
     await using peer = new RawPeer();

@@ -1,6 +1,7 @@
 /** One connection of a driver to a device's process: the handshake, requests with their answers, and the back channel. */
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_MAX_MEM_REGIONS,
   VHOST_USER_PROTOCOL_F,
   type VhostUserProtocolFeature,
   type VhostUserRequest,
@@ -31,12 +32,16 @@ export interface FrontendChannelEvents {
   onEnd(fault: ProtocolFault | undefined): void;
 }
 
+/** More than this nobody needs, and each region is a descriptor that this side keeps open. */
+const SLOT_COUNT_MAX = 512;
 const PROTOCOL_FEATURES = 1n << BigInt(VHOST_USER_F_PROTOCOL_FEATURES);
 const PROTOCOL_BITS = Object.entries(VHOST_USER_PROTOCOL_F) as [VhostUserProtocolFeature, number][];
 
 export class FrontendChannel {
   /** The device has mapped the driver's memory. */
   isMemoryShared = false;
+  /** Regions that the device takes at once. */
+  memorySlotCount: number = VHOST_USER_MAX_MEM_REGIONS;
   readonly #options: ResolvedFrontendOptions;
   readonly #events: FrontendChannelEvents;
   readonly #sender: RequestSender<RequestPayloads, ReplyPayloads>;
@@ -161,6 +166,7 @@ export class FrontendChannel {
     if (this.has('CONFIGURE_MEM_SLOTS')) {
       const slots = await this.ask('GET_MAX_MEM_SLOTS', undefined);
       if (slots === 0n) throw this.fail(badAnswer('GET_MAX_MEM_SLOTS', 'slots', slots, '1 or more'));
+      this.memorySlotCount = slots < BigInt(SLOT_COUNT_MAX) ? Number(slots) : SLOT_COUNT_MAX;
     }
     if (this.has('BACKEND_REQ') && this.has('CONFIG')) await this.#openBackChannel();
     await this.tell('SET_OWNER', undefined);

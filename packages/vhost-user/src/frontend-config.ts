@@ -13,6 +13,8 @@ export async function readConfigSpace(
   const end = checkedEnd(offset, out.length);
   if (out.length === 0) return;
   if (!channel.has('CONFIG')) {
+    if (supplied.length === 0)
+      throw new TransportError('ENOTSUP', 'The device has no CONFIG: nothing to read');
     if (end > supplied.length) throw tooShort(end);
     out.set(supplied.subarray(offset, end));
     return;

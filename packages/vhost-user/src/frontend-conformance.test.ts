@@ -7,18 +7,24 @@ import type { VhostUserProtocolFeature } from '@virtlab/abi/vhost-user';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { connectVhostUser } from './frontend-connect.ts';
 import { vhostUserStream } from './listen.ts';
-import { serveVhostUser } from './serve.ts';
+import type { ServeVhostUserOptions } from './backend-options.ts';
+import type { MessageStream } from './connection.ts';
+import { type VhostUserBackend, serveVhostUser } from './serve.ts';
+import { splitVhostUser } from './split.ts';
+import { streamPair } from './testing/channel-pair.ts';
 
 /** Both roles on the two ends of a socket, each with a loop of its own. */
 async function create(
   device: VirtioDevice,
   withheldProtocolFeatures: readonly VhostUserProtocolFeature[],
+  isSplit: boolean,
 ): Promise<TransportUnderTest> {
   const [driverAio, deviceAio] = [createNodeAioContext(), createNodeAioContext()];
   const [driverFd, deviceFd] = socketPair();
   const host = new DeviceHost({ device, aio: deviceAio, onError: () => undefined });
   const stream = vhostUserStream(deviceFd);
-  const backend = serveVhostUser(stream, {
+  const serve = isSplit ? serveBehindSplitter : serveVhostUser;
+  const backend = serve(stream, {
     host,
     aio: deviceAio,
     withheldProtocolFeatures,
@@ -57,8 +63,17 @@ async function create(
   };
 }
 
+/** All requests through a splitter to the one session that there is. */
+function serveBehindSplitter(stream: MessageStream, options: ServeVhostUserOptions): VhostUserBackend {
+  const [ours, theirs] = streamPair();
+  const { queueCount, configSize } = options.host;
+  const backend = serveVhostUser(theirs, options);
+  const member = { stream: ours, ended: backend.ended, status: () => backend.status() };
+  return splitVhostUser(stream, { members: [member], queueCount, configSize });
+}
+
 async function settle(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+  for (let turn = 0; turn < 6; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
   await new Promise((resolve) => void setTimeout(resolve, 0));
 }
 
@@ -66,15 +81,16 @@ describeWithFfi('driver role on the device-hosting role', () => {
   let fdCount = 0;
   beforeEach(() => (fdCount = openFdCount()));
   afterEach(() => expect(openFdCount() - fdCount, 'file descriptors').toBe(0));
-  const variants: readonly (readonly [string, readonly VhostUserProtocolFeature[]])[] = [
+  const variants: readonly (readonly [string, readonly VhostUserProtocolFeature[], boolean?])[] = [
     ['everything that is offered', []],
+    ['behind a splitter', [], true],
     ['regions in one table, nothing kept of what is in flight', ['CONFIGURE_MEM_SLOTS', 'INFLIGHT_SHMFD']],
   ];
-  for (const [name, withheld] of variants) {
+  for (const [name, withheld, isSplit = false] of variants) {
     describeTransport({
       name: `vhost-user, ${name}`,
-      create: async ({ device }) => await create(device, withheld),
-      ...(withheld.length === 0 ? { enduranceCount: 70_000 } : {}),
+      create: async ({ device }) => await create(device, withheld, isSplit),
+      ...(withheld.length === 0 && !isSplit ? { enduranceCount: 70_000 } : {}),
     });
   }
 });

@@ -1,6 +1,6 @@
 import type { IdentityDmaMapper } from '@virtlab/guest-memory';
 import { LinuxError, UnixStream, closeFd } from '@virtlab/linux';
-import { type DriverLink, TransportError } from '@virtlab/virtio';
+import { type DriverLink, type LentMemory, TransportError } from '@virtlab/virtio';
 import { FrontendMemory } from './frontend-memory.ts';
 import { type ConnectVhostUserOptions, resolveFrontendOptions } from './frontend-options.ts';
 import { FrontendTransport, type VhostUserDriverTransport } from './frontend-transport.ts';
@@ -8,6 +8,9 @@ import { FrontendTransport, type VhostUserDriverTransport } from './frontend-tra
 export interface VhostUserLink extends DriverLink {
   readonly transport: VhostUserDriverTransport;
   readonly dma: IdentityDmaMapper;
+  /** The device's slots but one. */
+  readonly mappedMemoryCountMax: number;
+  mapMemory(fd: number, offset: number, size: number): Promise<LentMemory>;
 }
 
 /**
@@ -32,6 +35,10 @@ export async function connectVhostUser(options: ConnectVhostUserOptions): Promis
   return {
     transport,
     dma: memory.dma,
+    get mappedMemoryCountMax() {
+      return transport.memorySlotCount - 1;
+    },
+    mapMemory: (fd, offset, size) => memory.lend(transport, transport.memorySlotCount, fd, offset, size),
     [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
   };
 }

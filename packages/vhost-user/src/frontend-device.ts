@@ -165,7 +165,8 @@ export class FrontendDevice implements Disposable {
     await this.#sendFeatures(channel);
     const before = status.value & ~(VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET);
     if (channel.has('STATUS') && before !== 0) await channel.tell('SET_STATUS', BigInt(before));
-    const starts = this.#positions(channel, handOver);
+    const again = !(channel.has('INFLIGHT_SHMFD') && this.#inflight.isKept);
+    const starts = this.#positions(handOver, again);
     for (const ring of this.#placed()) await this.#setUp(channel, ring, starts.get(ring.index));
     if (!this.#isLive) return;
     await this.#start(channel);
@@ -173,6 +174,23 @@ export class FrontendDevice implements Disposable {
     this.#kickAll();
     // Calls that the process before owed.
     for (const ring of this.#placed()) ring.call();
+  }
+
+  /** Runs `work` while no ring runs, and sets those that did going again where they were. */
+  async whilePaused(
+    channel: FrontendChannel,
+    handOver: HandOverHandler | undefined,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const isRunning = this.#rings.some((ring) => ring?.isStarted === true);
+    await this.suspend(channel);
+    await work();
+    if (!isRunning) return;
+    // A device that stopped its rings has finished what it had begun.
+    const starts = this.#positions(handOver, false);
+    for (const ring of this.#placed()) await this.#setUp(channel, ring, starts.get(ring.index));
+    await this.#start(channel);
+    this.#kickAll();
   }
 
   [Symbol.dispose](): void {
@@ -217,10 +235,10 @@ export class FrontendDevice implements Disposable {
     for (const ring of this.#placed()) ring.kick();
   }
 
-  #positions(channel: FrontendChannel, handOver: HandOverHandler | undefined): Map<number, QueuePosition> {
+  /** `again`: nobody kept what the device before had begun. */
+  #positions(handOver: HandOverHandler | undefined, again: boolean): Map<number, QueuePosition> {
     const starts = new Map<number, QueuePosition>();
     if (!this.#isLive) return starts;
-    const again = !(channel.has('INFLIGHT_SHMFD') && this.#inflight.isKept);
     for (const { index } of this.#placed()) {
       const start = handOver?.(index, again);
       if (start === undefined) {

@@ -153,6 +153,17 @@ describeWithFfi('driver role: what the driver sees', () => {
     });
   });
 
+  it('§2.5 without CONFIG and without one supplied there is no configuration', async () => {
+    await withFrontend({}, async ({ connect }) => {
+      const { transport } = await connect({ deviceType: VIRTIO_ID_NET });
+      await expect(transport.readConfigBytes(0, new Uint8Array(1))).rejects.toMatchObject({
+        code: 'ENOTSUP',
+      });
+      await transport.readConfigBytes(0, new Uint8Array(0));
+      expect(await transport.readStatus()).toBe(0);
+    });
+  });
+
   it('"CONFIG_CHANGE_MSG" makes a new generation, and the driver is told', async () => {
     const options = {
       protocolFeatures: ['REPLY_ACK', 'BACKEND_REQ', 'CONFIG'] as const,

@@ -12,7 +12,7 @@ import type { FrontendChannel } from './frontend-channel.ts';
 import { readConfigSpace, writeConfigSpace } from './frontend-config.ts';
 import { FrontendConnection } from './frontend-connection.ts';
 import { FrontendDevice } from './frontend-device.ts';
-import type { DriverMemory } from './frontend-memory.ts';
+import type { DriverMemory, MemoryTeller, Pause } from './frontend-memory.ts';
 import type { ResolvedFrontendOptions } from './frontend-options.ts';
 import type { QueueAddresses } from './frontend-ring.ts';
 import { FrontendTeller } from './frontend-teller.ts';
@@ -31,7 +31,7 @@ export interface VhostUserDriverTransport extends DriverTransport {
   reconnect(withinMs?: number): Promise<void>;
 }
 
-export class FrontendTransport implements VhostUserDriverTransport {
+export class FrontendTransport implements VhostUserDriverTransport, MemoryTeller {
   readonly deviceType: number;
   readonly #options: ResolvedFrontendOptions;
   readonly #device: FrontendDevice;
@@ -184,6 +184,18 @@ export class FrontendTransport implements VhostUserDriverTransport {
       }
     }
     await this.#connection.renew(withinMs ?? reconnect?.withinMs ?? timeoutMs);
+  }
+
+  get memorySlotCount(): number {
+    return this.#channel.memorySlotCount;
+  }
+
+  /** See `MemoryTeller`. */
+  async changeMemory(change: (channel: FrontendChannel, pause: Pause) => Promise<void>): Promise<void> {
+    await this.#inTurn(async (channel) => {
+      if (!channel.isMemoryShared) return;
+      await change(channel, (work) => this.#device.whilePaused(channel, this.#handOver, work));
+    });
   }
 
   /** Resets the device if it is there, and takes its memory away. Never rejects for what the device does. */

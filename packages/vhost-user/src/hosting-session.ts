@@ -50,7 +50,7 @@ export class HostingSession {
     this.host = host;
     this.options = options;
     this.offeredProtocol = offeredProtocolFeatures(options);
-    this.table = new MemoryTable(options.xen !== undefined);
+    this.table = new MemoryTable(options.xen !== undefined, options.allowShrink);
     this.vrings = Array.from({ length: host.queueCount }, (_, index) => this.#createVring(index));
     this.negotiation = new DeviceNegotiation(host);
     this.runner = new RingRunner({

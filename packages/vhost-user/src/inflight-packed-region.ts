@@ -34,20 +34,20 @@ export class PackedRegion {
     return Atomics.load(this.#u16, (this.#start + REGION.offset[field]) / 2);
   }
   set(field: RegionWord, value: number): void {
-    Atomics.store(this.#u16, (this.#start + REGION.offset[field]) / 2, value);
+    this.#u16[(this.#start + REGION.offset[field]) / 2] = value;
   }
   getByte(field: RegionByte): number {
     return Atomics.load(this.#u8, this.#start + REGION.offset[field]);
   }
   setByte(field: RegionByte, value: number): void {
-    Atomics.store(this.#u8, this.#start + REGION.offset[field], value);
+    this.#u8[this.#start + REGION.offset[field]] = value;
   }
 
   isInFlight(entry: number): boolean {
     return Atomics.load(this.#u8, this.#at(entry) + DESC.offset.inflight) === 1;
   }
   setInFlight(entry: number, value: 0 | 1): void {
-    Atomics.store(this.#u8, this.#at(entry) + DESC.offset.inflight, value);
+    this.#u8[this.#at(entry) + DESC.offset.inflight] = value;
   }
   word(entry: number, field: DescWord): number {
     return this.#u16[(this.#at(entry) + DESC.offset[field]) / 2]!;

@@ -10,15 +10,28 @@ import type { QueueObserver } from './observed-queue.ts';
 
 const REGION = VHOST_USER_INFLIGHT_SPLIT;
 const DESC = VHOST_USER_INFLIGHT_DESC_SPLIT;
+// V8 folds a module's own constants into optimized code, but loads imported ones from their cells each time.
+const DESC_SIZE = DESC.size;
+const IN_FLIGHT = DESC.offset.inflight;
+const NEXT = DESC.offset.next;
+const COUNTER = DESC.offset.counter;
 const WORD = 2 ** 32;
 
-/** The words of one region. Everything in it may have been written by the peer, and is checked where it is read. */
+/**
+ * The words of one region. Everything in it may have been written by the peer, and is checked where it is read.
+ *
+ * Stores on the data path are plain, as libvhost-user's: whoever reads them comes after this process died, and finds what it
+ * had done in the order of its program. What must not pass a publication cannot, for that is an atomic store.
+ */
 class SplitRegion {
   readonly queueSize: number;
   readonly #u8: Uint8Array;
   readonly #u16: Uint16Array;
   readonly #u32: Uint32Array;
   readonly #start: number;
+  readonly #descs: number;
+  readonly #batchHeadAt: number;
+  readonly #usedIdxAt: number;
 
   constructor({ memory, offset, queueSize }: InflightPlace) {
     this.queueSize = queueSize;
@@ -26,34 +39,42 @@ class SplitRegion {
     this.#u16 = memory.u16;
     this.#u32 = memory.u32;
     this.#start = offset;
+    this.#descs = offset + REGION.size;
+    this.#batchHeadAt = (offset + REGION.offset.last_batch_head) / 2;
+    this.#usedIdxAt = (offset + REGION.offset.used_idx) / 2;
   }
 
   get(field: 'version' | 'desc_num' | 'last_batch_head' | 'used_idx'): number {
     return Atomics.load(this.#u16, (this.#start + REGION.offset[field]) / 2);
   }
-  /** Atomic, so that a crash between two of them finds the first done. */
-  set(field: 'version' | 'desc_num' | 'last_batch_head' | 'used_idx', value: number): void {
+  set(field: 'version' | 'desc_num', value: number): void {
     Atomics.store(this.#u16, (this.#start + REGION.offset[field]) / 2, value);
+  }
+  setBatchHead(head: number): void {
+    this.#u16[this.#batchHeadAt] = head;
+  }
+  setUsedIdx(used: number): void {
+    this.#u16[this.#usedIdxAt] = used;
   }
 
   isInFlight(head: number): boolean {
     return Atomics.load(this.#u8, this.#at(head) + DESC.offset.inflight) === 1;
   }
   setInFlight(head: number, value: 0 | 1): void {
-    Atomics.store(this.#u8, this.#at(head) + DESC.offset.inflight, value);
+    this.#u8[this.#descs + head * DESC_SIZE + IN_FLIGHT] = value;
   }
   next(head: number): number {
     return this.#u16[(this.#at(head) + DESC.offset.next) / 2]!;
   }
   setNext(head: number, next: number): void {
-    this.#u16[(this.#at(head) + DESC.offset.next) / 2] = next;
+    this.#u16[(this.#descs + head * DESC_SIZE + NEXT) >>> 1] = next;
   }
   counter(head: number): number {
     const at = (this.#at(head) + DESC.offset.counter) / 4;
     return this.#u32[at]! + this.#u32[at + 1]! * WORD;
   }
   setCounter(head: number, counter: number): void {
-    const at = (this.#at(head) + DESC.offset.counter) / 4;
+    const at = (this.#descs + head * DESC_SIZE + COUNTER) >>> 2;
     this.#u32[at] = counter;
     this.#u32[at + 1] = counter / WORD;
   }
@@ -62,7 +83,7 @@ class SplitRegion {
   }
 
   #at(head: number): number {
-    return this.#start + REGION.size + head * DESC.size;
+    return this.#descs + head * DESC_SIZE;
   }
 }
 
@@ -97,7 +118,7 @@ export class SplitInflightRecord implements InflightRecord {
     const region = this.#region;
     region.clear();
     region.set('desc_num', region.queueSize);
-    region.set('used_idx', used);
+    region.setUsedIdx(used);
     for (const [counter, { head }] of takenChains.entries()) {
       region.setCounter(head, counter);
       region.setInFlight(head, 1);
@@ -126,6 +147,8 @@ class SplitTracker implements QueueObserver {
   readonly #isInOrder: boolean;
   readonly #batch: Uint16Array;
   #batchCount = 0;
+  /** As the region has it, which is not read back: what the peer makes of it is for whoever comes after. */
+  #batchHead = 0;
   #used: number;
   #counter: number;
 
@@ -151,8 +174,9 @@ class SplitTracker implements QueueObserver {
   pushing({ head }: DescriptorChain): void {
     if (this.#isInOrder) return;
     const region = this.#region;
-    region.setNext(head, region.get('last_batch_head'));
-    region.set('last_batch_head', head);
+    region.setNext(head, this.#batchHead);
+    region.setBatchHead(head);
+    this.#batchHead = head;
     this.#batch[this.#batchCount] = head;
     this.#batchCount += 1;
   }
@@ -163,6 +187,6 @@ class SplitTracker implements QueueObserver {
     for (let at = 0; at < this.#batchCount; at += 1) region.setInFlight(this.#batch[at]!, 0);
     this.#used = (this.#used + this.#batchCount) & 0xffff;
     this.#batchCount = 0;
-    region.set('used_idx', this.#used);
+    region.setUsedIdx(this.#used);
   }
 }

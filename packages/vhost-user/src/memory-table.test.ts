@@ -72,6 +72,13 @@ describeWithFfi('"Memory access": regions that are refused', () => {
     expect(openFdCount()).toBe(before);
   });
 
+  it('memory that can shrink is taken by who says so', () => {
+    using table = new MemoryTable(false, true);
+    using one = fdOf(SIZE, false);
+    expect(table.add(AT, one)).toBeUndefined();
+    expect(table.guestAddressOf(USER_BASE, BigInt(SIZE))).toBe(0n);
+  });
+
   it('a descriptor that is no memory', () => {
     using table = new MemoryTable();
     // An eventfd, a socket, anything: none has seals.

@@ -33,10 +33,12 @@ const NOBODY: ReachedDomains = new Map();
 export class MemoryTable implements Disposable {
   readonly memory: TableMemory = new TableMemory();
   readonly #xenMemory: XenTableMemory | undefined;
+  readonly #allowShrink: boolean;
   #entries: TableEntry[] = [];
 
-  /** `hasXenMmap`: regions may be another domain's. */
-  constructor(hasXenMmap: boolean = false) {
+  /** `hasXenMmap`: regions may be another domain's. `allowShrink`: memory is taken that its owner can shrink. */
+  constructor(hasXenMmap: boolean = false, allowShrink: boolean = false) {
+    this.#allowShrink = allowShrink;
     this.#xenMemory = hasXenMmap ? new XenTableMemory(this.memory) : undefined;
   }
 
@@ -62,7 +64,7 @@ export class MemoryTable implements Disposable {
   ): ProtocolFault | undefined {
     const entries: TableEntry[] = [];
     for (const description of regions) {
-      const entry = mapInto(entries, description, fds, reached);
+      const entry = this.#mapInto(entries, description, fds, reached);
       if (entry.ok) {
         entries.push(entry.value);
         continue;
@@ -84,7 +86,7 @@ export class MemoryTable implements Disposable {
   ): ProtocolFault | undefined {
     if (this.#entries.length >= MEM_SLOTS_MAX)
       return protocolFault('REFUSED', `all ${MEM_SLOTS_MAX} slots are taken`);
-    const entry = mapInto(this.#entries, description, fds, reached);
+    const entry = this.#mapInto(this.#entries, description, fds, reached);
     if (!entry.ok) return entry.fault;
     this.#entries.push(entry.value);
     this.memory.add(piecesOf(entry.value));
@@ -125,6 +127,33 @@ export class MemoryTable implements Disposable {
     this.#entries = [];
   }
 
+  #mapInto(
+    others: readonly TableEntry[],
+    description: RegionDescription,
+    fds: MessageFds,
+    reached: ReachedDomains,
+  ): Outcome<TableEntry> {
+    const overlapped = others.find((other) => overlaps(other.description, description));
+    if (overlapped !== undefined) {
+      const { guestAddress, size } = description;
+      const where = `overlaps the one at guest ${hex(overlapped.description.guestAddress)}`;
+      return bad('BAD_VALUE', `region of ${hex(size)} bytes at guest ${hex(guestAddress)} ${where}`);
+    }
+    const fd = fds.take();
+    if (fd === undefined) return bad('BAD_FDS', 'a region without a descriptor');
+    try {
+      const { xen } = description;
+      if (xen?.kind === 'grant') return showGrants(others, description, reached);
+      const mapped =
+        xen === undefined ? mapMemory(description, fd, this.#allowShrink) : mapForeign(description, reached);
+      if (!mapped.ok) return mapped;
+      const isBesideGrants = others.some(({ window }) => window !== undefined);
+      return isBesideGrants ? bad('REFUSED', BESIDE_GRANTS) : good({ description, mapped: mapped.value });
+    } finally {
+      closeFd(fd);
+    }
+  }
+
   #replaced(): void {
     this.memory.replace(this.#entries.flatMap(piecesOf));
     this.#showGrants();
@@ -139,32 +168,6 @@ export class MemoryTable implements Disposable {
       ({ description: { guestAddress, userAddress, size } }) =>
         guestAddress === wanted.guestAddress && userAddress === wanted.userAddress && size === wanted.size,
     );
-  }
-}
-
-function mapInto(
-  others: readonly TableEntry[],
-  description: RegionDescription,
-  fds: MessageFds,
-  reached: ReachedDomains,
-): Outcome<TableEntry> {
-  const overlapped = others.find((other) => overlaps(other.description, description));
-  if (overlapped !== undefined) {
-    const { guestAddress, size } = description;
-    const where = `overlaps the one at guest ${hex(overlapped.description.guestAddress)}`;
-    return bad('BAD_VALUE', `region of ${hex(size)} bytes at guest ${hex(guestAddress)} ${where}`);
-  }
-  const fd = fds.take();
-  if (fd === undefined) return bad('BAD_FDS', 'a region without a descriptor');
-  try {
-    const { xen } = description;
-    if (xen?.kind === 'grant') return showGrants(others, description, reached);
-    const mapped = xen === undefined ? mapMemory(description, fd) : mapForeign(description, reached);
-    if (!mapped.ok) return mapped;
-    const isBesideGrants = others.some(({ window }) => window !== undefined);
-    return isBesideGrants ? bad('REFUSED', BESIDE_GRANTS) : good({ description, mapped: mapped.value });
-  } finally {
-    closeFd(fd);
   }
 }
 

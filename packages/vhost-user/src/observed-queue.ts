@@ -22,15 +22,40 @@ export interface QueueObserver {
   released?(): void;
 }
 
-/** A ring with somebody looking over its shoulder. */
+/** Tells several, in their order. */
+export function observersOf(observers: readonly QueueObserver[]): QueueObserver {
+  if (observers.length === 1) return observers[0]!;
+  return {
+    popped(chain): void {
+      for (const observer of observers) observer.popped?.(chain);
+    },
+    undoing(chain): void {
+      for (const observer of observers) observer.undoing?.(chain);
+    },
+    pushing(chain): void {
+      for (const observer of observers) observer.pushing?.(chain);
+    },
+    publishing(): void {
+      for (const observer of observers) observer.publishing?.();
+    },
+    published(): void {
+      for (const observer of observers) observer.published?.();
+    },
+    released(): void {
+      for (const observer of observers) observer.released?.();
+    },
+  };
+}
+
+/** A ring with somebody looking over its shoulder: one, for every request passes here (`observersOf` makes one of several). */
 export class ObservedQueue implements DeviceQueue {
   readonly #ring: DeviceQueue;
-  readonly #observers: readonly QueueObserver[];
+  readonly #observer: QueueObserver;
   #isStaged = false;
 
-  constructor(ring: DeviceQueue, observers: readonly QueueObserver[]) {
+  constructor(ring: DeviceQueue, observer: QueueObserver) {
     this.#ring = ring;
-    this.#observers = observers;
+    this.#observer = observer;
   }
 
   get size(): number {
@@ -49,17 +74,17 @@ export class ObservedQueue implements DeviceQueue {
 
   pop(): DescriptorChain | undefined {
     const chain = this.#ring.pop();
-    if (chain !== undefined) for (const observer of this.#observers) observer.popped?.(chain);
+    if (chain !== undefined) this.#observer.popped?.(chain);
     return chain;
   }
 
   undoPop(chain: DescriptorChain): void {
-    for (const observer of this.#observers) observer.undoing?.(chain);
+    this.#observer.undoing?.(chain);
     this.#ring.undoPop(chain);
   }
 
   push(chain: DescriptorChain, writtenSize: number): void {
-    for (const observer of this.#observers) observer.pushing?.(chain);
+    this.#observer.pushing?.(chain);
     this.#isStaged = true;
     this.#ring.push(chain, writtenSize);
   }
@@ -70,9 +95,9 @@ export class ObservedQueue implements DeviceQueue {
       return;
     }
     this.#isStaged = false;
-    for (const observer of this.#observers) observer.publishing?.();
+    this.#observer.publishing?.();
     this.#ring.publish();
-    for (const observer of this.#observers) observer.published?.();
+    this.#observer.published?.();
   }
 
   needsCall(): boolean {
@@ -89,7 +114,7 @@ export class ObservedQueue implements DeviceQueue {
     return this.#ring.position();
   }
   release(): void {
-    for (const observer of this.#observers) observer.released?.();
+    this.#observer.released?.();
     this.#ring.release();
   }
   snapshot(): RingSnapshot {

@@ -15,8 +15,15 @@ const PAGE_SIZE = 4096;
 /** Typed arrays over a region need whole words. */
 const WORD_SIZE = 8n;
 
-/** Maps the descriptor, which must not be able to shrink and stays the caller's. Never throws for what the peer sent. */
-export function mapMemory(region: RegionDescription, fd: number): Outcome<MappedRegion> {
+/**
+ * Maps the descriptor, which stays the caller's and must not be able to shrink unless `allowShrink`. Never throws for what the
+ * peer sent.
+ */
+export function mapMemory(
+  region: RegionDescription,
+  fd: number,
+  allowShrink: boolean = false,
+): Outcome<MappedRegion> {
   const { size, mmapOffset } = region;
   const what = `region of ${hex(size)} bytes at guest ${hex(region.guestAddress)}`;
   if (size % WORD_SIZE !== 0n || mmapOffset % WORD_SIZE !== 0n) {
@@ -25,12 +32,17 @@ export function mapMemory(region: RegionDescription, fd: number): Outcome<Mapped
   if (mmapOffset + size > BigInt(Number.MAX_SAFE_INTEGER)) {
     return bad('BAD_VALUE', `${what} ends beyond any file`);
   }
-  const mapped = mapPieces(fd, Number(mmapOffset), Number(size));
+  const mapped = mapPieces(fd, Number(mmapOffset), Number(size), allowShrink);
   return mapped.ok ? mapped : bad(mapped.fault.code, `${what}: ${mapped.fault.message}`);
 }
 
 /** `[offset, offset + size)` of a descriptor, both multiples of 8. */
-export function mapPieces(fd: number, offset: number, size: number): Outcome<MappedRegion> {
+export function mapPieces(
+  fd: number,
+  offset: number,
+  size: number,
+  allowShrink: boolean = false,
+): Outcome<MappedRegion> {
   const mappings: SharedMapping[] = [];
   const revoke = (): void => mappings.forEach((mapping) => mapping.revoke());
   try {
@@ -39,7 +51,7 @@ export function mapPieces(fd: number, offset: number, size: number): Outcome<Map
       // A mapping begins at a page, what is described need not.
       const lead = at % PAGE_SIZE;
       const part = Math.min(offset + size - at, MEMORY_REGION_SIZE_MAX - lead);
-      const mapping = mapShared(fd, lead + part, { offset: at - lead });
+      const mapping = mapShared(fd, lead + part, { offset: at - lead, allowShrink });
       mappings.push(mapping);
       pieces.push(memoryRegion(mapping.buffer, lead, part));
       at += part;

@@ -28,11 +28,15 @@ export function answered(fault: ProtocolFault | undefined): Answer<undefined> {
   return fault === undefined ? DONE : { ok: false, fault };
 }
 
-/** By name; a request without a handler is refused. `fds` are closed after the answer unless they were taken. */
+/**
+ * By name; a request without a handler is refused. `fds` are closed after the answer unless they were taken; `needsReply` says
+ * whether the peer asked for an acknowledgement.
+ */
 export type Handlers<Payloads, Replies> = {
   readonly [Name in keyof Payloads & keyof Replies & string]?: (
     payload: Payloads[Name],
     fds: MessageFds,
+    needsReply: boolean,
   ) => Answer<Replies[Name]> | Promise<Answer<Replies[Name]>>;
 };
 
@@ -51,7 +55,11 @@ export interface ReceiverOptions<Payloads, Replies> extends ChannelState {
 }
 
 type AnyShape = MessageShape<unknown, unknown>;
-type AnyHandler = (payload: unknown, fds: MessageFds) => Answer<unknown> | Promise<Answer<unknown>>;
+type AnyHandler = (
+  payload: unknown,
+  fds: MessageFds,
+  needsReply: boolean,
+) => Answer<unknown> | Promise<Answer<unknown>>;
 
 export class RequestReceiver<Payloads, Replies> {
   readonly #options: ReceiverOptions<Payloads, Replies>;
@@ -164,7 +172,7 @@ export class RequestReceiver<Payloads, Replies> {
     }
     this.#options.onRequest?.(name);
     try {
-      return handler(payload.value, fds);
+      return handler(payload.value, fds, frame.needsReply);
     } catch (error) {
       this.#crash(error);
       return undefined;

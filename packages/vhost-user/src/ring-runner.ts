@@ -5,6 +5,7 @@ import {
   VRING_USED_ALIGN_SIZE,
   VRING_PACKED_DESC_ALIGN_SIZE,
   VRING_PACKED_DESC_EVENT,
+  VRING_PACKED_EVENT_F_WRAP_CTR,
   vringAvailSize,
   vringDescSize,
   vringPackedDescSize,
@@ -31,6 +32,8 @@ import type { Vring } from './vring.ts';
 
 const POSITION_BITS = 16;
 const POSITION_MASK = (1 << POSITION_BITS) - 1;
+/** Slot 0, wrap counter 1 (§2.8.1). */
+const NEW_PACKED_RING = 1 << VRING_PACKED_EVENT_F_WRAP_CTR;
 
 /** What the rings run under; the session's to change, between two runs of a ring. */
 export interface RingSurroundings {
@@ -170,7 +173,7 @@ export class RingRunner {
     if (usedIdx === undefined)
       return bad('BAD_VALUE', `queue ${vring.index}: the used ring cannot be reached`);
     const available = vring.base & POSITION_MASK;
-    const used = isPacked ? vring.base >>> POSITION_BITS : usedIdx;
+    const used = isPacked ? packedUsed(vring.base) : usedIdx;
     // In order, what lies between the two was never finished, and is done again.
     const told = {
       start: { available: features.inOrder === true ? used : available, used },
@@ -228,6 +231,14 @@ export class RingRunner {
     memory.unmapArea(area);
     return new PackedInflightRecord(place, { memory: area.region, offset: area.offset, size }, isInOrder);
   }
+}
+
+/**
+ * DPDK's driver says of a new ring only where its available half is, with zeros in the other: by the letter a whole lap behind,
+ * with all of it in flight, which nobody could finish without a record of what it was.
+ */
+function packedUsed(base: number): number {
+  return base === NEW_PACKED_RING ? NEW_PACKED_RING : base >>> POSITION_BITS;
 }
 
 interface RingPast {

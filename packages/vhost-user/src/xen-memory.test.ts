@@ -91,7 +91,11 @@ describeWithFfi('XEN_MMAP: regions of other domains', () => {
   const refused: readonly (readonly [string, RegionDescription, RegExp])[] = [
     ['grants of nobody', region('grant', 8n * PAGE, PAGE, 99), /grants of domain 99, .* out of reach/],
     ['RAM of nobody', region('foreign', 0n, PAGE, 99), /of domain 99: out of reach/],
-    ['grants at addresses that are none', { ...region('grant', 8n * PAGE, PAGE), guestAddress: 0n }, /bit 63/],
+    [
+      'grants at addresses that are none',
+      { ...region('grant', 8n * PAGE, PAGE), guestAddress: 0n },
+      /bit 63/,
+    ],
     ['RAM beyond its end', region('foreign', 0xf000n, 2n * PAGE), /its RAM ends at 0x10000/],
     ['half words of RAM', region('foreign', 4n, PAGE), /whole words/],
     ['grants of a second domain', region('grant', 8n * PAGE, PAGE, DOMID + 1), /grants of one domain/],

@@ -10,6 +10,13 @@ import {
 const DEVICE_TYPE = 63;
 const MARK = 0xa5;
 
+interface Held {
+  readonly queue: number;
+  readonly chain: DescriptorChain;
+  readonly tag: number;
+  readonly activation: DeviceActivation | undefined;
+}
+
 /** Keeps what it takes until it is told to finish it, and remembers what it did, by the first byte of each request. */
 export class HeldDevice implements VirtioDevice {
   readonly deviceType: number = DEVICE_TYPE;
@@ -24,7 +31,7 @@ export class HeldDevice implements VirtioDevice {
   isPrompt = false;
   resetCount = 0;
   activation: DeviceActivation | undefined = undefined;
-  #held: { readonly queue: number; readonly chain: DescriptorChain; readonly tag: number }[] = [];
+  #held: Held[] = [];
 
   constructor(queueCount = 2, queueSize = 16) {
     this.queueSizesMax = Array.from({ length: queueCount }, () => queueSize);
@@ -46,13 +53,52 @@ export class HeldDevice implements VirtioDevice {
   }
 
   processQueue(queue: number): void {
-    const ring = this.activation?.queues[queue];
+    this.#take(queue, this.activation);
+  }
+
+  /** The same device for one more host: what comes there is taken, held and finished here. */
+  facet(): VirtioDevice & { activation: DeviceActivation | undefined } {
+    const { deviceType, features, queueSizesMax, configSize } = this;
+    const take = (queue: number, activation: DeviceActivation | undefined): void =>
+      this.#take(queue, activation);
+    const drop = (isDropped: (held: Held) => boolean): void => this.#drop(isDropped);
+    return {
+      deviceType,
+      features,
+      queueSizesMax,
+      configSize,
+      activation: undefined,
+      readConfig: (offset, out) => this.readConfig(offset, out),
+      writeConfig: (offset, bytes) => this.writeConfig(offset, bytes),
+      activate(activation) {
+        this.activation = activation;
+      },
+      processQueue(queue) {
+        take(queue, this.activation);
+      },
+      resetQueue(queue) {
+        drop((held) => held.queue === queue);
+      },
+      reset() {
+        const gone = this.activation;
+        drop(({ activation }) => activation === gone);
+        this.activation = undefined;
+      },
+    };
+  }
+
+  #take(queue: number, activation: DeviceActivation | undefined): void {
+    const ring = activation?.queues[queue];
     for (let chain = ring?.pop(); chain !== undefined; chain = ring?.pop()) {
       const tag = chain.readU8(0);
       this.taken.push(tag);
-      this.#held.push({ queue, chain, tag });
+      this.#held.push({ queue, chain, tag, activation });
     }
     if (this.isPrompt) this.finish();
+  }
+
+  #drop(isDropped: (held: Held) => boolean): void {
+    this.#held = this.#held.filter((held) => !isDropped(held));
   }
 
   /** Finishes requests by tag in the order given; without, all that it has. */
@@ -60,23 +106,24 @@ export class HeldDevice implements VirtioDevice {
     const due =
       tags.length === 0 ? this.#held : tags.map((tag) => this.#held.find((each) => each.tag === tag)!);
     this.#held = this.#held.filter((each) => !due.includes(each));
-    const queues = new Set<number>();
-    for (const { queue, chain, tag } of due) {
+    const queues = new Map<number, DeviceActivation | undefined>();
+    for (const { queue, chain, tag, activation } of due) {
       chain.write(0, Uint8Array.of(tag ^ MARK));
-      this.activation?.queues[queue]?.push(chain, 1);
+      activation?.queues[queue]?.push(chain, 1);
       this.finished.push(tag);
-      queues.add(queue);
+      queues.set(queue, activation);
     }
-    for (const queue of queues) this.activation?.complete(queue);
+    for (const [queue, activation] of queues) activation?.complete(queue);
   }
 
   resetQueue(queue: number): void {
-    this.#held = this.#held.filter((each) => each.queue !== queue);
+    this.#drop((held) => held.queue === queue);
   }
 
   reset(): void {
     this.resetCount += 1;
-    this.#held = [];
+    const gone = this.activation;
+    this.#drop(({ activation }) => activation === gone);
     this.activation = undefined;
   }
 }

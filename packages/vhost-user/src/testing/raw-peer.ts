@@ -21,6 +21,7 @@ import type { DecodeContext } from '../payload-codec.ts';
 import { type RegionDescription } from '../payload-memory.ts';
 import { type Reply, RequestSender } from '../request-sender.ts';
 import { type VhostUserBackend, serveVhostUser } from '../serve.ts';
+import { splitVhostUser } from '../split.ts';
 import { streamPair } from './channel-pair.ts';
 import { HeldDevice } from './held-device.ts';
 
@@ -124,6 +125,8 @@ export class RawRing implements Disposable {
 
 /** A device that is served, and a connection to it. */
 export class RawPeer implements AsyncDisposable {
+  /** Sessions that its queues are spread over; 1 is a device that is not split. */
+  static memberCount = 1;
   readonly aio: NodeAioContext = createNodeAioContext();
   readonly device: HeldDevice;
   readonly host: DeviceHost;
@@ -136,12 +139,11 @@ export class RawPeer implements AsyncDisposable {
     const [ours, theirs] = streamPair();
     this.device = options.device ?? new HeldDevice();
     this.host = new DeviceHost({ device: this.device, aio: this.aio });
-    this.backend = serveVhostUser(theirs, {
-      host: this.host,
-      aio: this.aio,
-      drainTimeoutMs: 200,
-      ...options,
-    });
+    const common = { aio: this.aio, drainTimeoutMs: 200, ...options };
+    this.backend =
+      RawPeer.memberCount === 1
+        ? serveVhostUser(theirs, { ...common, host: this.host })
+        : this.#serveSplit(theirs, common);
     this.stream = ours;
     this.context = { queueCount: 256, hasXenMmap: false };
     this.sender = new RequestSender({
@@ -150,6 +152,20 @@ export class RawPeer implements AsyncDisposable {
       decodeContext: () => this.context,
       onEnd: () => {},
     });
+  }
+
+  #serveSplit(stream: UnixStream, options: Omit<ServeVhostUserOptions, 'host'>): VhostUserBackend {
+    const { device, aio, host: primary } = this;
+    // Who owns the device is asked once.
+    const others = options.setMtu === undefined ? options : { ...options, setMtu: () => true };
+    const members = Array.from({ length: RawPeer.memberCount }, (_, index) => {
+      const [ours, theirs] = streamPair();
+      const host = index === 0 ? primary : new DeviceHost({ device: device.facet(), aio });
+      const backend = serveVhostUser(theirs, { ...(index === 0 ? options : others), host });
+      return { stream: ours, ended: backend.ended, status: () => backend.status() };
+    });
+    const { queueCount, configSize } = primary;
+    return splitVhostUser(stream, { members, queueCount, configSize });
   }
 
   /** A request that has to be done: its reply. */

@@ -145,8 +145,9 @@ export class ScriptedVhostUserDevice implements Disposable {
   }
 
   #keepFds(name: VhostUserRequest, fds: readonly number[]): void {
-    const [fd] = fds;
+    const [fd, ...more] = fds;
     if (fd === undefined) return;
+    for (const each of more) closeFd(each);
     if (name === 'SET_BACKEND_REQ_FD') this.back = UnixStream.fromFd(fd);
     else if (name === 'SET_VRING_KICK' && this.kick === undefined) this.kick = EventFd.fromFd(fd);
     else if (name === 'SET_VRING_CALL' && this.call === undefined) this.call = EventFd.fromFd(fd);
