@@ -9,6 +9,10 @@ export const BLKIO_REQ_NO_UNMAP = 2;
 /** Fail with `-ENOTSUP` rather than write zeroes as data. */
 export const BLKIO_REQ_NO_FALLBACK = 4;
 
+/** Results of the batch face's requests below zero: no room until something completes and is taken; never again. */
+export const BLKIO_FULL = -1;
+export const BLKIO_BROKEN = -2;
+
 export interface BlkioOptions {
   /** The loop that completions are noticed in, unless they are polled for, and whose clock deadlines follow. */
   readonly aio: AioContext;
@@ -61,7 +65,7 @@ export interface BlkioVector {
 export interface BlkioCompletions {
   count: number;
   readonly tokens: Float64Array;
-  /** 0, or a negative errno: `-EIO`, `-ENOTSUP`, `-ENODEV`, `-ETIMEDOUT`, `-ECANCELED`, `-EPROTO`. */
+  /** 0, or a negative errno: `-EIO`, `-ENOTSUP`, `-EROFS`, `-ENODEV`, `-ETIMEDOUT`, `-ECANCELED`, `-EPROTO`. */
   readonly results: Int32Array;
 }
 

@@ -1,0 +1,195 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
+import type { DriverSession } from '@virtlab/virtio';
+import { type DiskProfile, configSizeFor, parseDiskProfile } from '@virtlab/virtio-blk';
+import type { Blkio, BlkioLimits, BlkioQueue, BlkioRegion } from './contract.ts';
+import { DiskState } from './disk-state.ts';
+import { BlkioError } from './errors.ts';
+import { type ResolvedOptions, depthOf, limitsOf } from './options.ts';
+import { OverdueClock } from './overdue-clock.ts';
+import { RequestQueue } from './queue.ts';
+import { Region } from './region.ts';
+import { OVERDUE_TICKS } from './request-ages.ts';
+
+/** A disk over a session that is live, which it owns. */
+export class SessionBlkio implements Blkio {
+  readonly features: FeatureBits;
+  readonly limits: BlkioLimits;
+  readonly queues: readonly BlkioQueue[];
+  readonly #session: DriverSession;
+  readonly #state: DiskState;
+  readonly #queues: RequestQueue[] = [];
+  readonly #clock: OverdueClock;
+  readonly #regions = new Set<Region>();
+  readonly #timeoutMs: number;
+  readonly #options: ResolvedOptions;
+  readonly #ringSizes: readonly number[];
+  #onCapacityChange: ((capacity: number) => void) | undefined;
+  #isReadingConfig = false;
+  #isConfigStale = false;
+  #closing: Promise<void> | undefined;
+
+  /** Lends nothing yet: see `begin`. Throws `BlkioError` `EPROTO`. */
+  constructor(session: DriverSession, profile: DiskProfile, options: ResolvedOptions) {
+    const { aio, timeoutMs } = options;
+    const { features, link } = session;
+    const queueCount = Math.min(profile.queueCount, session.queues.length);
+    const sizes = session.queues.slice(0, queueCount).map(({ size }) => size);
+    this.#session = session;
+    this.#options = options;
+    this.#ringSizes = sizes;
+    this.#timeoutMs = timeoutMs;
+    this.features = features;
+    this.limits = limitsOf(profile, features, Math.min(...sizes), link.mappedMemoryCountMax ?? 0);
+    this.#state = new DiskState(profile, this.limits, features);
+    this.#state.capacity = bytesOf(profile);
+    this.#clock = new OverdueClock(aio, timeoutMs / OVERDUE_TICKS, () => this.#tick());
+    this.queues = this.#queues;
+  }
+
+  /** Throws `DmaError`; then the device is to be reset, and what was lent until then `release`d. */
+  begin(): void {
+    const { aio, queueDepth } = this.#options;
+    const session = this.#session;
+    const needsZeroes = !this.#state.hasWriteZeroes && !this.readOnly;
+    const zeroes = needsZeroes ? this.#allocate(this.#zeroesSize) : undefined;
+    for (const [index, ringSize] of this.#ringSizes.entries()) {
+      const depth = depthOf(ringSize, this.features, queueDepth);
+      const common = { session, aio, disk: this.#state, clock: this.#clock, zeroes };
+      const onViolation = (reason: string): void => this.#fail(reason, false);
+      this.#queues.push(new RequestQueue({ ...common, index, depth, onViolation }));
+    }
+    session.onBroken((reason) => this.#fail(reason, false));
+    session.onConfigChange(() => void this.#followConfig());
+  }
+
+  get capacity(): number {
+    return this.#state.capacity;
+  }
+  get readOnly(): boolean {
+    return this.#state.readOnly;
+  }
+  get needsFlush(): boolean {
+    return this.#state.needsFlush;
+  }
+  get failure(): string | undefined {
+    return this.#state.failure;
+  }
+
+  onCapacityChange(handler: ((capacity: number) => void) | undefined): void {
+    this.#onCapacityChange = handler;
+  }
+
+  allocateRegion(size: number): BlkioRegion {
+    this.#requireOpen();
+    return this.#allocate(size);
+  }
+
+  async mapRegion(fd: number, offset: number, size: number): Promise<BlkioRegion> {
+    this.#requireOpen();
+    const { link } = this.#session;
+    if (link.mapMemory === undefined)
+      throw new BlkioError('ENOTSUP', `${link.transport.capabilities.name} cannot map memory of others`);
+    const lent = await link.mapMemory(fd, offset, size);
+    if (this.#closing !== undefined) {
+      lent[Symbol.dispose]();
+      this.#requireOpen();
+    }
+    return this.#add(
+      new Region(this.#state, lent, (region) => this.#forget(region, () => lent[Symbol.dispose]())),
+    );
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#fail('the disk was closed', false);
+    await this.#session.stop();
+    this.release();
+  }
+
+  /** Only after the device was reset. */
+  release(): void {
+    this.#clock[Symbol.dispose]();
+    for (const queue of this.#queues) queue.release();
+    for (const region of this.#regions) region[Symbol.dispose]();
+  }
+
+  get #zeroesSize(): number {
+    return this.limits.writeZeroesSizeMax / this.limits.segmentCountMax;
+  }
+
+  #allocate(size: number): Region {
+    const { dma } = this.#session.link;
+    const buffer = dma.allocateCoherent(size);
+    const lent = { ...buffer, memory: dma.memory, size };
+    return this.#add(
+      new Region(this.#state, lent, (region) => this.#forget(region, () => dma.freeCoherent(buffer))),
+    );
+  }
+
+  #add(region: Region): Region {
+    this.#regions.add(region);
+    return region;
+  }
+
+  #forget(region: Region, release: () => void): void {
+    this.#regions.delete(region);
+    release();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== undefined) throw new BlkioError('ENODEV', 'the disk was closed');
+  }
+
+  #tick(): boolean {
+    let isOverdue = false;
+    for (const queue of this.#queues) if (queue.isOverdue()) isOverdue = true;
+    if (isOverdue) this.#fail(`a request was not completed within ${this.#timeoutMs} ms`, true);
+    if (this.#state.failure !== undefined) return false;
+    let isIdle = true;
+    for (const queue of this.#queues) if (!queue.isIdle()) isIdle = false;
+    return !isIdle;
+  }
+
+  #fail(reason: string, isTimeout: boolean): void {
+    if (this.#state.failure !== undefined) return;
+    this.#state.failure = reason;
+    for (const queue of this.#queues) queue.close(reason, isTimeout);
+    this.#clock[Symbol.dispose]();
+  }
+
+  /** A device may grow or shrink (§5.2.6.1); changes while it is being read are read once more. */
+  async #followConfig(): Promise<void> {
+    this.#isConfigStale = true;
+    if (this.#isReadingConfig) return;
+    this.#isReadingConfig = true;
+    while (this.#isConfigStale) {
+      this.#isConfigStale = false;
+      await this.#readConfig().catch(() => {
+        // The session reports a device that cannot be read; what makes no sense leaves the old capacity standing.
+      });
+    }
+    this.#isReadingConfig = false;
+  }
+
+  async #readConfig(): Promise<void> {
+    const config = await this.#session.readConfig(0, configSizeFor(this.features));
+    const { queueCount } = this.#session.link.transport;
+    const capacity = bytesOf(parseDiskProfile(config, this.features, queueCount));
+    if (capacity === this.#state.capacity) return;
+    this.#state.capacity = capacity;
+    this.#onCapacityChange?.(capacity);
+  }
+}
+
+function bytesOf({ capacitySectors }: DiskProfile): number {
+  return capacitySectors * VIRTIO_BLK_SECTOR_SIZE;
+}
