@@ -89,6 +89,18 @@ describe.skipIf(!IS_ASKED_FOR)('virtlab as an installed package', { timeout: 180
     daemon.kill('SIGTERM');
     expect(await once(daemon, 'close')).toEqual([143, null]);
   });
+
+  it('virtlab-vhost-user-blk serves from the built files, its queues on two threads', async () => {
+    const program = join(folder, 'node_modules/.bin/virtlab-vhost-user-blk');
+    const disk = ['--backend', 'memory', '--size', '1M', '--num-queues', '2', '--threads', '2'];
+    const daemon = spawn(program, ['--json', '--socket-path', join(folder, 'blk'), ...disk], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [line] = (await once(daemon.stdout, 'data')) as [Buffer];
+    expect(JSON.parse(line.toString())).toMatchObject({ event: 'listening', threads: 2 });
+    daemon.kill('SIGTERM');
+    expect(await once(daemon, 'close')).toEqual([143, null]);
+  });
 });
 
 it('npx virtlab works from the checkout without a build', () => {

@@ -26,6 +26,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./vhost-user/rng-command.ts')).rngCommand(),
   },
   {
+    name: 'vhost-user-device',
+    summary: 'a device of your own for a guest of QEMU: a module that makes it, served by vhost-user',
+    load: async () => (await import('./vhost-user/module-command.ts')).moduleCommand(),
+  },
+  {
     name: 'xenstored',
     summary: 'a xenstore daemon on a Unix socket, in the foreground',
     load: async () => (await import('./xenstored/xenstored-command.ts')).xenstoredCommand(),

@@ -25,6 +25,11 @@ export function blkCommand(): Command {
     )
     .option('--size <bytes>', 'of a disk without an image, such as 64M', byteSize)
     .option('--num-queues <count>', 'queues that the driver may use', countUpTo(QUEUE_COUNT_MAX), 1)
+    .option(
+      '--threads <count>',
+      'that serve the queues (default: one a queue, fewer than there are processors)',
+      countUpTo(QUEUE_COUNT_MAX),
+    )
     .option('--queue-size <count>', 'entries of each queue at most', powerOfTwo, 256)
     .option('--discard', 'the driver may give back what it needs no more', false)
     .option('--serial <text>', 'what the disk says it is called, at most 20 characters', '');

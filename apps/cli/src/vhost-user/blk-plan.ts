@@ -1,4 +1,5 @@
 import { accessSync, constants, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
 import { StartError } from '../start-error.ts';
 import type { BlkPlan } from './daemon-plan.ts';
@@ -12,6 +13,7 @@ export interface BlkFlags {
   readonly queueSize: number;
   readonly discard: boolean;
   readonly serial: string;
+  readonly threads?: number;
 }
 
 /** Throws `StartError` for what cannot be worked with, before anything is opened. */
@@ -25,6 +27,10 @@ export function blkPlan(flags: BlkFlags): BlkPlan {
   }
   if (file !== undefined) checkImage(file, readOnly || backend === 'memory');
   checkSize(flags);
+  const { numQueues, threads = threadCountFor(numQueues) } = flags;
+  if (threads > numQueues) {
+    throw new StartError('usage', `--threads ${threads} are more than the queues, --num-queues ${numQueues}`);
+  }
   return {
     kind: 'blk',
     backend,
@@ -32,10 +38,16 @@ export function blkPlan(flags: BlkFlags): BlkPlan {
     size,
     readOnly,
     serial,
-    queueCount: flags.numQueues,
+    queueCount: numQueues,
+    threadCount: threads,
     queueSize: flags.queueSize,
     discard: flags.discard,
   };
+}
+
+/** One processor is left to the driver: threads that take turns with it are slower than one that does not. */
+function threadCountFor(queueCount: number): number {
+  return Math.max(1, Math.min(queueCount, availableParallelism() - 1));
 }
 
 function checkSize({ backend, blkFile, size }: BlkFlags): void {

@@ -14,14 +14,15 @@ interface CommonFlags {
   readonly fd?: number;
   readonly pollUs: number;
   readonly loop: DaemonPlan['loop'];
-  readonly printCapabilities: boolean;
+  readonly printCapabilities?: boolean;
   readonly json: boolean;
 }
 
 export interface DaemonCommandOptions<Flags> {
   readonly name: string;
   readonly description: string;
-  readonly capabilities: BackendCapabilities;
+  /** What `--print-capabilities` says; without them there is no such option. */
+  readonly capabilities?: BackendCapabilities;
   /** Sockets that one daemon may serve. Default 1. */
   readonly placesMax?: number;
   /** May throw `StartError`. */
@@ -35,8 +36,9 @@ export function daemonCommand<Flags>(options: DaemonCommandOptions<Flags>): Comm
   const command = newCommand(name, EXIT_USAGE)
     .description(`${description}\nIn the foreground; SIGINT and SIGTERM end it, a second one at once.`)
     .option('-s, --socket-path <path>', `where to listen${several}`, collect(String))
-    .option('--fd <number>', 'an inherited socket instead, listening or connected', wholeNumber)
-    .option('--print-capabilities', 'say what this program can do, and end', false);
+    .option('--fd <number>', 'an inherited socket instead, listening or connected', wholeNumber);
+  if (capabilities !== undefined)
+    command.option('--print-capabilities', 'say what this program can do, and end', false);
   command.addOption(
     new Option(
       '--poll-us <microseconds>',
@@ -52,7 +54,7 @@ export function daemonCommand<Flags>(options: DaemonCommandOptions<Flags>): Comm
   );
   return command.option('--json', 'print what happens, a JSON text a line', false).action(async () => {
     const flags = command.opts<Flags & CommonFlags>();
-    if (flags.printCapabilities) printCapabilities(capabilities);
+    if (capabilities !== undefined && flags.printCapabilities === true) printCapabilities(capabilities);
     else await runDaemon(name, flags.json, () => planOf(flags, placesMax, options));
   });
 }

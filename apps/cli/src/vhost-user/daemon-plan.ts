@@ -1,7 +1,7 @@
 /** What a vhost-user daemon is to do: plain data, made from the options in the main thread and carried out in the device's own. */
 
 export interface DaemonPlan {
-  readonly device: BlkPlan | NetPlan | RngPlan;
+  readonly device: BlkPlan | NetPlan | RngPlan | ModulePlan;
   /** A device serves one; a switch has a port for each. */
   readonly places: readonly Place[];
   /** How long the device's thread looks for work before it sleeps, at most; it finds out how long pays. */
@@ -25,6 +25,8 @@ export interface BlkPlan {
   readonly queueSize: number;
   readonly discard: boolean;
   readonly serial: string;
+  /** Threads that queues are spread over, at most as many as these. */
+  readonly threadCount: number;
 }
 
 export interface NetPlan {
@@ -34,6 +36,8 @@ export interface NetPlan {
   readonly macs: readonly Uint8Array[];
   readonly queuePairs: number;
   readonly queueSize: number;
+  /** Memory that its owner can shrink is taken. */
+  readonly allowShrink: boolean;
   readonly tap: string | undefined;
   /** Sockets of streams that join the switch, that of its name among them. */
   readonly streams: readonly string[];
@@ -42,6 +46,12 @@ export interface NetPlan {
 
 export interface RngPlan {
   readonly kind: 'rng';
+}
+
+export interface ModulePlan {
+  readonly kind: 'module';
+  /** An absolute path. */
+  readonly file: string;
 }
 
 export function placeName(place: Place): string {

@@ -35,8 +35,18 @@ export function netCommand(): Command {
       'of the first card, the others count up; what QEMU says overrides it',
       macAddress,
     )
-    .option('--num-queues <count>', 'pairs of queues that a driver may use', countUpTo(PAIR_COUNT_MAX), 1)
-    .option('--queue-size <count>', 'entries of each queue at most', powerOfTwo, 1024);
+    .option(
+      '--num-queues <count>',
+      'pairs of queues that a driver may use; one thread serves them all',
+      countUpTo(PAIR_COUNT_MAX),
+      1,
+    )
+    .option('--queue-size <count>', 'entries of each queue at most', powerOfTwo, 1024)
+    .option(
+      '--allow-shrink',
+      'also take memory that is not sealed, as hugepages and that of DPDK: whoever shrinks it ends this process',
+      false,
+    );
 }
 
 function mtu(text: string): number {

@@ -15,6 +15,7 @@ export interface NetFlags {
   readonly mac?: Uint8Array;
   readonly numQueues: number;
   readonly queueSize: number;
+  readonly allowShrink: boolean;
 }
 
 const LOCAL_ADDRESS = 0x02;
@@ -32,6 +33,7 @@ export function netPlan(flags: NetFlags, portCount: number): NetPlan {
     macs: macsFrom(flags.mac ?? randomMac(), portCount),
     queuePairs: flags.numQueues,
     queueSize: flags.queueSize,
+    allowShrink: flags.allowShrink,
     tap,
     streams,
     pcap,

@@ -71,7 +71,7 @@ function serveCard(
   mac: Uint8Array,
   { aio, report, onLast }: Surroundings,
 ): ServedDevice {
-  const { mtu, queuePairs, queueSize } = plan;
+  const { mtu, queuePairs, queueSize, allowShrink } = plan;
   const port = network.addPort(placeName(place));
   // QEMU has the card's configuration and its control queue, and asks for data queues only.
   const device = createNetDevice({ mac, port, mtu, queuePairs, queueSize, controlElsewhere: true });
@@ -84,6 +84,7 @@ function serveCard(
     report,
     onLast,
     withheld,
+    allowShrink,
     setMtu: (wanted) => wanted <= mtu,
   });
 }

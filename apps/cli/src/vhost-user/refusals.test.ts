@@ -83,6 +83,12 @@ const REFUSED: readonly (readonly [
     /--serial .*at most 20/,
   ],
   [
+    'more threads than queues',
+    () => ['vhost-user-blk', '-s', fresh('s'), '-b', image(), '--num-queues', '2', '--threads', '3'],
+    2,
+    /--threads 3 are more than the queues/,
+  ],
+  [
     'a queue size',
     () => ['vhost-user-blk', '-s', fresh('s'), '--queue-size', '100'],
     2,

@@ -1,7 +1,12 @@
 /** What the device's thread tells the main thread, and how that is printed. */
 
 export type Report =
-  | { readonly event: 'listening'; readonly sockets: readonly string[] }
+  | {
+      readonly event: 'listening';
+      readonly sockets: readonly string[];
+      /** That the queues of a disk are spread over. */
+      readonly threads?: number;
+    }
   | { readonly event: 'connected'; readonly socket: string }
   | {
       readonly event: 'features';

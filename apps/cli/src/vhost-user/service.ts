@@ -1,4 +1,4 @@
-/** What the device's thread runs until it is told to end. */
+/** What a device's thread runs until it is told to end. */
 export interface Service {
   /** SIGHUP: looks at what may have changed outside, the size of an image. */
   refresh?(): void;
