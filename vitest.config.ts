@@ -3,10 +3,6 @@ import { dirname, basename } from 'node:path';
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 
-/** Our vhost-user daemons under QEMU and under Linux: run by `npm run test:guests`, not yet part of every test run. */
-const guestSuites =
-  process.env['VIRTLAB_GUESTS'] === '1' ? [] : ['src/backends/**/*.test.ts', 'src/guest/**/*.test.ts'];
-
 const conditions = ['@virtlab/source', ...defaultServerConditions];
 
 export default defineConfig({
@@ -24,7 +20,6 @@ export default defineConfig({
           name: `@virtlab/${basename(root)}`,
           root,
           include: ['src/**/*.test.ts'],
-          exclude: guestSuites,
           benchmark: { include: ['src/**/*.bench.ts'] },
           testTimeout: 20_000,
         },

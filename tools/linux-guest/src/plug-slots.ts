@@ -1,6 +1,11 @@
+import { setTimeout } from 'node:timers/promises';
 import { LinuxGuestError } from './error.ts';
 import { type GuestDevice, type QmpCommand, plugCommands, removalCommands } from './guest-device.ts';
 import type { QmpClient } from './qmp-client.ts';
+
+/** What QEMU says of a chardev or a node that still has a user. */
+const IN_USE = /\bis (?:busy|in use)/;
+const LOOK_PERIOD_MS = 5;
 
 /** Ports of PCI Express that devices are plugged into: the root bus of the machine q35 takes none while it runs. */
 export class PlugSlots {
@@ -55,7 +60,7 @@ export class PlugSlots {
     await this.#execute({ command: 'device_del', parameters: { id } });
     await deleted;
     this.#plugged.delete(id);
-    for (const command of removalCommands(plugged.device)) await this.#execute(command);
+    for (const command of removalCommands(plugged.device)) await this.#executeOnceFree(command, timeoutMs);
     this.#free.unshift(plugged.slot);
   }
 
@@ -66,6 +71,24 @@ export class PlugSlots {
       await this.#execute(command).catch((error: unknown) => {
         if (!(error instanceof LinuxGuestError)) throw error;
       });
+    }
+  }
+
+  /**
+   * QEMU says that a device is deleted before it lets go of what the device had: it does once none of its threads can be looking
+   * at the device any more (RCU), and nothing tells when that is.
+   */
+  async #executeOnceFree(command: QmpCommand, timeoutMs: number): Promise<void> {
+    const end = performance.now() + timeoutMs;
+    for (;;) {
+      try {
+        await this.#execute(command);
+        return;
+      } catch (error) {
+        const isBusy = error instanceof LinuxGuestError && error.code === 'qmp' && IN_USE.test(error.message);
+        if (!isBusy || performance.now() > end) throw error;
+        await setTimeout(LOOK_PERIOD_MS);
+      }
     }
   }
 

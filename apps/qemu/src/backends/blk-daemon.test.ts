@@ -23,7 +23,7 @@ interface Card {
 const PACKED: Card = {
   slot: 3,
   properties: 'disable-legacy=on,packed=on,num-queues=4',
-  options: '--num-queues 4 --serial packed-0 --discard',
+  options: '--num-queues 4 --threads 2 --serial packed-0 --discard',
 };
 const TRANSITIONAL: Card = {
   slot: 4,
@@ -33,7 +33,7 @@ const TRANSITIONAL: Card = {
 const LEGACY: Card = {
   slot: 5,
   properties: 'disable-modern=on,num-queues=2',
-  options: '--num-queues 2 --serial legacy-0 --discard --poll-us 0',
+  options: '--num-queues 2 --threads 2 --serial legacy-0 --discard --poll-us 0',
 };
 const READ_ONLY: Card = { slot: 6, properties: 'num-queues=1', options: '--read-only --loop events' };
 const MEMORY: Card = { slot: 7, properties: 'num-queues=1', options: '--backend memory --size 1M' };

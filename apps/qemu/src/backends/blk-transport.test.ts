@@ -30,7 +30,7 @@ describeWithQemu("the transport to virtlab vhost-user-blk, through QEMU's vhost-
       casesDaemon = await folder.start(
         'vhost-user-blk',
         ...args,
-        ...(slot === PACKED ? ['--num-queues', '4'] : []),
+        ...(slot === PACKED ? ['--num-queues', '4', '--threads', '2'] : []),
       );
     }
   });
@@ -67,6 +67,7 @@ describeWithQemu("the transport to virtlab vhost-user-blk, through QEMU's vhost-
     const { u8 } = shared.machine.memory;
     const ram = new DataView(u8.buffer, u8.byteOffset, u8.length);
     ram.setUint16(Number(driverArea) + VRING_AVAIL.offset.idx, size + 1, true);
+    casesDaemon.mayWarn = true;
     session.kick(0);
     const warning = await casesDaemon.heard(({ event }) => event === 'warning');
     expect(warning['message']).toMatch(/: queue 0: §.*the device needs a reset$/);

@@ -14,6 +14,7 @@ import { words } from '../qtest/testing/command-line.ts';
 import { describeWithQemu } from '../qtest/testing/describe-with-qemu.ts';
 import { BROADCAST, Inbox, frame, mac, macText, sendAll, text } from '../qtest/testing/frames.ts';
 import { SharedMachine, settle } from '../qtest/testing/shared-machine.ts';
+import { until } from '../qtest/testing/until.ts';
 import type { Daemon } from './testing/daemon.ts';
 import { DaemonFolder } from './testing/daemons.ts';
 
@@ -186,7 +187,7 @@ describeWithQemu("virtlab vhost-user-net behind QEMU's -netdev vhost-user, under
         expect(await exchange(one, other, [1234])).toBe(2);
       });
       const wanted = Buffer.from(frame(mac(OTHER), mac(ONE), 1234, 0));
-      while (!readFileSync(folder.file('pcap')).includes(wanted)) await settle();
+      await until('it is captured', () => readFileSync(folder.file('pcap')).includes(wanted));
     });
   });
 });

@@ -15,7 +15,7 @@ const DISK_SIZE = 64 * MEBIBYTE;
 describeGuests('disks of virtlab vhost-user-blk with all that Linux asks of them', () => {
   const folder = new DaemonFolder();
 
-  it('gives back what is discarded, grows, refuses writes where it is read-only, and says its serial', async () => {
+  it('gives back what is discarded, grows, refuses writes where it is read-only, says its serial, is plugged and unplugged', async () => {
     const disk = {
       id: 'disk',
       socketPath: folder.file('rw'),
@@ -40,6 +40,7 @@ describeGuests('disks of virtlab vhost-user-blk with all that Linux asks of them
     await folder.start('vhost-user-blk', ...place(rom), '--read-only', '--serial', 'rom');
     await using guest = await startLinuxGuest({
       programs: ['resize2fs', 'blkdiscard'],
+      slotCount: 1,
       devices: [vhostUserBlk(disk), vhostUserBlk(rom)],
     });
     expect(await guest.output('cat /sys/block/vda/serial')).toBe('virtlab 0123456789 x');
@@ -79,6 +80,31 @@ describeGuests('disks of virtlab vhost-user-blk with all that Linux asks of them
     expect(range.every((byte) => byte === 0)).toBe(true);
     await guest.output('/usr/sbin/blkdiscard -z -o 0 -l 1048576 /dev/vda');
     expect(await guest.output('head -c 1048576 /dev/vda | tr -d "\\0" | wc -c')).toBe('0');
+
+    // Into the running guest, out of it, and in again; the daemon serves one card after the other.
+    const hot = {
+      id: 'hot',
+      socketPath: folder.file('hot'),
+      image: createImage(folder.file('hot.img'), DISK_SIZE),
+    };
+    const hotDaemon = await folder.start('vhost-user-blk', ...place(hot), '--serial', 'hot');
+    const plugged: string[] = [];
+    for (const make of ['mkfs.ext4 -q /dev/vdc', ':']) {
+      await guest.plug(vhostUserBlk(hot));
+      await guest.waitUntil('[ "$(cat /sys/block/vdc/serial)" = hot ]');
+      plugged.push(
+        await guest.output(`
+          ${make} && mount -t ext4 /dev/vdc /mnt || exit
+          [ -e /mnt/file ] || dd if=/dev/urandom of=/mnt/file bs=1M count=2 2>/dev/null
+          sha256sum </mnt/file && umount /mnt`),
+      );
+      await guest.unplug(hot.id);
+      await guest.waitUntil('[ ! -b /dev/vdc ]');
+    }
+    expect(plugged[1]).toBe(plugged[0]);
+    expectCleanFileSystem(hot.image);
+    expect(`${fileChecksum(hot.image, '/file')}  -`).toBe(plugged[0]);
+    expect(hotDaemon.reports.filter(({ event }) => event === 'connected')).toHaveLength(2);
     await guest.powerOff();
   });
 });

@@ -38,7 +38,18 @@ describeGuests('virtlab vhost-user-blk killed under a guest', () => {
     const disks = await Promise.all(
       ['split', 'packed'].map(async (id, index) => {
         const [socketPath, image] = [folder.file(id), createImage(folder.file(`${id}.img`), DISK_SIZE)];
-        const args = ['--socket-path', socketPath, '--blk-file', image, '--num-queues', '2', '--serial', id];
+        const args = [
+          '--socket-path',
+          socketPath,
+          '--blk-file',
+          image,
+          '--num-queues',
+          '2',
+          '--serial',
+          id,
+          '--threads',
+          '2',
+        ];
         return {
           id,
           image,

@@ -11,8 +11,10 @@ const ENDED_IN_ORDER = 143;
 export class DaemonFolder {
   readonly path: string = mkdtempSync(join(tmpdir(), 'virtlab-backends-'));
   readonly #daemons: Daemon[] = [];
+  /** Those that were ended before, too. */
+  readonly #all: Daemon[] = [];
 
-  /** To be called in a suite, before its machines: their ends come first then. Daemons have to end in order, and to have nothing left. */
+  /** To be called in a suite, before its machines: their ends come first then. Daemons have to end in order, to have nothing left, and to warn of nothing. */
   constructor(prepare: (folder: DaemonFolder) => Promise<void> = async () => {}) {
     beforeAll(async () => await prepare(this));
     afterAll(async () => {
@@ -24,6 +26,8 @@ export class DaemonFolder {
       );
       if (broken.length > 0)
         throw new Error(`Daemons ended with ${codes.join(', ')}: ${messages.join('; ')}`);
+      const warnings = this.#all.flatMap(({ warnings: said, mayWarn }) => (mayWarn ? [] : said));
+      if (warnings.length > 0) throw new Error(`Daemons warned: ${warnings.join('; ')}`);
     });
   }
 
@@ -35,6 +39,7 @@ export class DaemonFolder {
   async start(name: DaemonName, ...args: readonly string[]): Promise<Daemon> {
     const daemon = await Daemon.start(name, ...args);
     this.#daemons.push(daemon);
+    this.#all.push(daemon);
     return daemon;
   }
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { describe, vi } from 'vitest';
 import { linuxFfi } from '@virtlab/linux';
 import { guestAvailability } from '@virtlab/linux-guest';
@@ -13,6 +14,7 @@ export function describeGuests(name: string, suite: () => void): void {
   vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
   const reason = missing();
   if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+  if (reason !== undefined) console.warn(`skipped: ${reason}`);
   describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
     suite();
   });
@@ -22,5 +24,8 @@ function missing(): string | undefined {
   const ffi = linuxFfi();
   if (!ffi.available) return ffi.reason;
   const guest = guestAvailability();
-  return guest.status === 'missing' ? guest.reason : undefined;
+  if (guest.status === 'missing') return guest.reason;
+  // Essential in Debian; what sends files through networks is written in it.
+  const hasPerl = spawnSync('perl', ['-e', '1']).error === undefined;
+  return hasPerl ? undefined : 'needs the Debian package perl-base';
 }
