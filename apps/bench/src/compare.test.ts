@@ -81,6 +81,14 @@ describe('compare', () => {
     expect([faster!.against, faster!.doorbells]).toEqual([[], undefined]);
   });
 
+  it('a ratio is made only to the peers that a contender is beside', async () => {
+    const ours = { ...contender('ours', false, 200, []), beside: ['equal', 'not here'] };
+    const contenders = [ours, contender('other', true, 100, []), contender('equal', true, 400, [])];
+    const report = await compare({ title: 't', operation: 'o', operationSize: 512, contenders }, PLAN);
+    expect(report.contenders[0]!.against).toEqual([{ peer: 'equal', ratio: 0.5 }]);
+    expect(report.operationSize).toBe(512);
+  });
+
   it('a comparison may do with a share of the time for a run', async () => {
     const counts: number[] = [];
     const one: Contender = {

@@ -22,7 +22,7 @@ interface Lane {
  * take turns, each round beginning with the next one, so that none always runs in the wake of the same other.
  */
 export async function compare(comparison: Comparison, plan: BenchPlan): Promise<ComparisonReport> {
-  const { title, operation, contenders, runShare = 1 } = comparison;
+  const { title, operation, operationSize, contenders, runShare = 1 } = comparison;
   const lanes: Lane[] = [];
   for (const contender of contenders) {
     const operationCount = await calibrate(contender, plan.runMs * runShare * 1e6);
@@ -38,7 +38,7 @@ export async function compare(comparison: Comparison, plan: BenchPlan): Promise<
     }
   }
   plan.onProgress(title);
-  return { title, operation, contenders: reports(lanes) };
+  return { title, operation, operationSize, contenders: reports(lanes) };
 }
 
 /** With the processor time of this process and those of the contender, which is exact once they have gone to sleep. */
@@ -77,11 +77,13 @@ function reports(lanes: readonly Lane[]): ContenderReport[] {
     contender.isPeer ? [{ name: contender.name, summary: summaries[index]! }] : [],
   );
   return lanes.map(({ contender, results }, index) => {
-    const { name, isPeer, budgetNs, published } = contender;
+    const { name, isPeer, budgetNs, published, beside } = contender;
     const nsPerOperation = summaries[index]!;
     const against = isPeer
       ? []
-      : peers.map((peer) => ({ peer: peer.name, ratio: ratio(nsPerOperation, peer.summary) }));
+      : peers
+          .filter((peer) => beside?.includes(peer.name) ?? true)
+          .map((peer) => ({ peer: peer.name, ratio: ratio(nsPerOperation, peer.summary) }));
     return {
       name,
       isPeer,

@@ -23,6 +23,8 @@ export interface DoorbellCounts {
 export interface Contender {
   readonly name: string;
   readonly isPeer: boolean;
+  /** Names of the peers that a ratio is made to. Default all of the comparison. */
+  readonly beside?: readonly string[];
   /** Nanoseconds per operation that the design allows. */
   readonly budgetNs?: number | undefined;
   /** What somebody measured of the same thing elsewhere: nanoseconds, in words. */
@@ -40,6 +42,8 @@ export interface Comparison {
   readonly title: string;
   /** What is counted as one, in words. */
   readonly operation: string;
+  /** Bytes that one moves; the report then has operations and bytes for a second. */
+  readonly operationSize?: number;
   readonly contenders: readonly Contender[];
   /** Of the plan's time for a run, where less is enough. Default 1. */
   readonly runShare?: number;

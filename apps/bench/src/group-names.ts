@@ -13,6 +13,9 @@ export const GROUP_NAMES = [
   'blk-features',
   'net',
   'net-features',
+  'vhost-user-blk',
+  'vhost-user-guest',
+  'vhost-user-net',
 ] as const;
 
 export type GroupName = (typeof GROUP_NAMES)[number];

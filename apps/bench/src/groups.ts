@@ -13,6 +13,10 @@ import type { ComparisonReport, CurveReport, GroupReport, GroupText } from './re
 import { RING_PACKED_TEXT, RING_TEXT, runRing, runRingPacked } from './ring/ring-group.ts';
 import { RING_PROCESSES_TEXT, runRingProcesses } from './ring-processes/ring-processes-group.ts';
 import { TRAP_TEXT, runTrap } from './trap/trap-group.ts';
+import { VHOST_USER_BLK_TEXT, runVhostUserBlk } from './vhost-user/blk-group.ts';
+import { guestMissing } from './vhost-user/guest-clock.ts';
+import { VHOST_USER_GUEST_TEXT, runVhostUserGuest } from './vhost-user/guest-group.ts';
+import { VHOST_USER_NET_TEXT, runVhostUserNet } from './vhost-user/net-group.ts';
 import { loadClientMissing } from './xenstore/load-client.ts';
 import { XENSTORE_TEXT, runXenstore } from './xenstore/xenstore-group.ts';
 
@@ -39,6 +43,14 @@ const GROUPS: Readonly<Record<GroupName, Group>> = {
   'blk-features': { text: BLK_FEATURES_TEXT, needsFfi: true, run: runBlkFeatures },
   net: { text: NET_TEXT, needsFfi: true, run: runNet },
   'net-features': { text: NET_FEATURES_TEXT, needsFfi: true, run: runNetFeatures },
+  'vhost-user-blk': { text: VHOST_USER_BLK_TEXT, needsFfi: true, run: runVhostUserBlk },
+  'vhost-user-guest': {
+    text: VHOST_USER_GUEST_TEXT,
+    needsFfi: true,
+    missing: guestMissing,
+    run: runVhostUserGuest,
+  },
+  'vhost-user-net': { text: VHOST_USER_NET_TEXT, needsFfi: true, run: runVhostUserNet },
 };
 
 /** Why this machine cannot run the group; undefined if it can. */

@@ -15,6 +15,12 @@ export function formatNs(ns: number): string {
   return `${formatDigits(value)} ${unit}`;
 }
 
+/** `123`, `45.6 k`, `1.23 M`: three digits. */
+export function formatRate(perSecond: number): string {
+  if (perSecond < 1000) return formatDigits(perSecond);
+  return perSecond < 1e6 ? `${formatDigits(perSecond / 1000)} k` : `${formatDigits(perSecond / 1e6)} M`;
+}
+
 export function formatRatio(ratio: number): string {
   return `${formatDigits(ratio)} ×`;
 }
@@ -25,7 +31,7 @@ export function formatCount(count: number): string {
 }
 
 /** All of a comparison: a row for each contender, a column for our ratio to each peer. */
-export function comparisonCells({ operation, contenders }: ComparisonReport): Cells {
+export function comparisonCells({ operation, operationSize, contenders }: ComparisonReport): Cells {
   const peers = contenders.filter(({ isPeer }) => isPeer).map(({ name }) => name);
   const has = (pick: (contender: ContenderReport) => unknown): boolean =>
     contenders.some((contender) => pick(contender) !== undefined);
@@ -40,6 +46,7 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
     'median',
     'min',
     'max',
+    ...(operationSize === undefined ? [] : ['per second', 'MB/s']),
     ...(withBudget ? ['budget'] : []),
     ...peers.map((peer) => `÷ ${peer}`),
     ...(withDoorbells ? ['kicks', 'calls'] : []),
@@ -56,6 +63,7 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
       formatNs(nsPerOperation.median),
       formatNs(nsPerOperation.min),
       formatNs(nsPerOperation.max),
+      ...(operationSize === undefined ? [] : rates(nsPerOperation.median, operationSize)),
       ...(withBudget ? [budgetNs === undefined ? NONE : formatNs(budgetNs)] : []),
       ...peers.map((peer) => {
         const found = against.find((each) => each.peer === peer);
@@ -69,6 +77,11 @@ export function comparisonCells({ operation, contenders }: ComparisonReport): Ce
     ];
   });
   return { head, rows };
+}
+
+/** Operations and megabytes (10⁶ bytes) in a second. */
+function rates(ns: number, operationSize: number): readonly [string, string] {
+  return [formatRate(1e9 / ns), formatDigits((operationSize / ns) * 1000)];
 }
 
 /** Every contender with a budget, whether it kept to it, and what others had of the processors meanwhile. */

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { GROUP_NAMES } from '../group-names.ts';
 import { groupTitle } from '../groups.ts';
 import { GENERATOR_VERSION } from '../run-groups.ts';
-import { comparisonCells, formatCount, formatNs, formatRatio } from './cells.ts';
+import { comparisonCells, formatCount, formatNs, formatRate, formatRatio } from './cells.ts';
 import { groupHeading, markdownTable, pageHeader, performancePage } from './performance-page.ts';
 import type { BenchReport, ComparisonReport } from './report.ts';
 
@@ -94,6 +94,22 @@ describe('a table', () => {
       'virtlab|60.0 ns|30.0 ns|120 ns|50.0 ns|0.50 ×|0.063|0|2.000|75.0 ns|'.split('|'),
       ['other', '120 ns', '60.0 ns', '240 ns', '', '', '', '', '', '', '100–200'],
     ]);
+  });
+
+  it('has operations and bytes for a second where the size of one is known', () => {
+    const { head, rows } = comparisonCells({ ...COMPARISON, operationSize: 4096 });
+    expect(head.slice(3, 6)).toEqual(['max', 'per second', 'MB/s']);
+    expect(rows.map((row) => row.slice(4, 6))).toEqual([
+      ['16.7 M', '68267'],
+      ['8.33 M', '34133'],
+    ]);
+    expect([7, 12_345].map(formatRate)).toEqual(['7.00', '12.3 k']);
+  });
+
+  it('has no ratio to a peer that does something else', () => {
+    const third = { ...COMPARISON.contenders[1]!, name: 'third' };
+    const { head, rows } = comparisonCells({ ...COMPARISON, contenders: [...COMPARISON.contenders, third] });
+    expect(rows[0]![head.indexOf('÷ third')]).toBe('');
   });
 
   it('has none of these columns where there is nothing to put into them', () => {

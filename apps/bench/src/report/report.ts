@@ -15,7 +15,7 @@ export interface ContenderReport {
   /** Measured elsewhere by somebody: nanoseconds, in words. */
   readonly published: string | undefined;
   readonly nsPerOperation: Summary;
-  /** Ours over each peer of the comparison; empty for peers. */
+  /** Ours over each peer that does the same; empty for peers. */
   readonly against: readonly { readonly peer: string; readonly ratio: number }[];
   readonly doorbells: PerOperation | undefined;
   /** Processor time for one operation, of all that took part, on average over all rounds. */
@@ -27,6 +27,8 @@ export interface ContenderReport {
 export interface ComparisonReport {
   readonly title: string;
   readonly operation: string;
+  /** Bytes that one moves, where that is to be told. */
+  readonly operationSize?: number | undefined;
   readonly contenders: readonly ContenderReport[];
 }
 

@@ -1,0 +1,55 @@
+import { BLOCK_SIZE } from '../blk/block-positions.ts';
+import { compare } from '../compare.ts';
+import type { BenchPlan } from '../contender.ts';
+import type { ComparisonReport, GroupText } from '../report/report.ts';
+import { DEPTH_MAX, type DiskWork, TRANSFER_DEPTH, TRANSFER_SIZE } from './disk-client.ts';
+import { ImageFolder } from './disk-image.ts';
+import { diskContender, serveDisks } from './served-disks.ts';
+
+export const VHOST_USER_BLK_TEXT: GroupText = {
+  title: 'Disks over vhost-user',
+  method: [
+    'Disks of 64 MiB that other processes serve: `virtlab vhost-user-blk` with each of its backends, started as a user starts it, and `qemu-storage-daemon` (**qsd**) of QEMU 7.2. All have the same **client**, the batch face of `@virtlab/blkio` in the process that measures: a split ring of 256 entries, indirect descriptors and event index; it looks for completions all the time, takes what there is, and submits as many again.',
+    'A ratio is made between what does the same: **null** and **null-co** touch no data. **memory** copies from and to a disk in its memory; **null-co, read-zeroes** fills what is read with zeroes and does nothing with what is written, so for writes it is no equal. **raw file**: files of the same contents, each its own, on a tmpfs; memory beside it is what serving from memory is worth.',
+    'Every disk that holds anything was read, written and read again by checksum before, and all were asked for a second or so, for ours is compiled while it runs. Kicks and calls are those of the client. **CPU of the device** is that of the process that serves the disk, all threads, CPU that of both processes. MB are 10⁶ bytes.',
+  ],
+  findings: [
+    'One request at a time is a hand-over between two cores, and for whoever sleeps a kick and a wake-up: ours looks for work for a bounded time before it sleeps, which answers the next request without either, and costs processor time while there is none. qsd goes to sleep after each batch.',
+    'With more under way a request of ours costs a few lines for each descriptor, checked, and a share of one publication; qsd starts a coroutine for each and takes memory for it. The client works on the other core at the same time, at some 0.3 µs for a request: a device that is quicker waits for it, and elapsed time no longer tells such devices apart. The processor time of ours is no measure of its work then, for it looks for more meanwhile.',
+    'With data the copy counts: a disk of 64 MiB does not fit into the caches, and neither do 128 KiB of each request in flight on both sides. Large requests come down to what memory gives, whoever asks. A raw file is a system call or more for a request, or for a batch of neighbours; there the page cache makes the copy.',
+  ],
+};
+
+interface Row extends DiskWork {
+  readonly title: string;
+}
+
+/** There are many contenders, and a run has thousands of requests anyway. */
+const RUN_SHARE = 0.5;
+const DEPTHS = [1, 32, DEPTH_MAX] as const;
+
+function* rows(): Generator<Row> {
+  for (const isWrite of [false, true]) {
+    const what = isWrite ? 'writes' : 'reads';
+    for (const depth of DEPTHS) {
+      const title = `4 KiB random ${what}, ${depth === 1 ? 'one at a time' : `${depth} in flight`}`;
+      yield { title, isWrite, isSequential: false, size: BLOCK_SIZE, depth };
+    }
+    const title = `128 KiB sequential ${what}, ${TRANSFER_DEPTH} in flight`;
+    yield { title, isWrite, isSequential: true, size: TRANSFER_SIZE, depth: TRANSFER_DEPTH };
+  }
+}
+
+export async function runVhostUserBlk(plan: BenchPlan): Promise<ComparisonReport[]> {
+  await using stack = new AsyncDisposableStack();
+  const images = stack.use(new ImageFolder(plan.folder, plan.onMissing));
+  const disks = await serveDisks(plan, images, stack);
+  const reports: ComparisonReport[] = [];
+  for (const { title, ...work } of rows()) {
+    const contenders = disks.map((disk) => diskContender(disk, work));
+    const operationSize = work.size;
+    const comparison = { title, operation: 'request', operationSize, contenders, runShare: RUN_SHARE };
+    reports.push(await compare(comparison, plan));
+  }
+  return reports;
+}
