@@ -3,9 +3,10 @@ import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_RNG } from '@virtlab/abi/virt
 import { type Domain, connectDevices, connectOwnXenstore, onShutdownRequest } from '@virtlab/domain';
 import type { HypervisorConnection } from '@virtlab/hypervisor';
 import type { DeviceName } from './exercises.ts';
+import { ringNamed } from './grid.ts';
 import { exercise } from './in-process.ts';
 import { withDoorbells } from './late-doorbells.ts';
-import { type DomUGridRequest, type GuestArguments, ringNamed } from './processes.ts';
+import type { DomUGridRequest, GuestArguments } from './processes.ts';
 
 const DEVICE_TYPES: { readonly [Name in DeviceName]: number } = {
   rng: VIRTIO_ID_RNG,

@@ -4,8 +4,15 @@ import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/a
 import type { DeviceName } from './exercises.ts';
 
 /** The axes of the grid. A cell is one driver and one device, at work over all that the axes say. */
-export const TRANSPORTS = ['memory', 'pci', 'xenbus', 'xenbus-register-page'] as const;
+export const TRANSPORTS = ['memory', 'pci', 'xenbus', 'xenbus-register-page', 'vhost-user'] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
+/** Those of which driver and device may be in two processes. */
+export type ProcessTransport = Exclude<TransportName, 'memory'>;
+export const PROCESS_TRANSPORTS: readonly ProcessTransport[] = TRANSPORTS.filter(
+  (transport) => transport !== 'memory',
+);
+/** Those that Xen's domains have. */
+export type DomainTransport = Exclude<ProcessTransport, 'vhost-user'>;
 
 export const DOORBELLS = ['calm', 'coalescing', 'late', 'spurious'] as const;
 export type DoorbellName = (typeof DOORBELLS)[number];
@@ -45,3 +52,17 @@ export interface Cell {
 export const NOT_OFFERED = 'not offered';
 /** What a cell comes to; anything else it does is a failure. */
 export type CellResult = 'ok' | typeof NOT_OFFERED;
+
+export function ringNamed(name: string): Ring {
+  return RINGS.find((ring) => ring.name === name)!;
+}
+
+/** Processes in which cells of one transport run, one after the other. */
+export interface GridMachine {
+  /** Runs a cell. Rejects with what went wrong. */
+  cell(device: DeviceName, ring: Ring): Promise<CellResult>;
+  /** Ends all of them in order; rejects with what was left behind. */
+  close(): Promise<void>;
+  /** Ends them at once. */
+  kill(): Promise<void>;
+}

@@ -17,7 +17,7 @@ export function withDoorbells(
   if (doorbells === 'calm') return connection;
   const prng = createPrng(seed);
   const attachDoorbell = (aio: AioContext, poll: () => boolean): Disposable => {
-    const receiver = new Receiver(aio, poll, doorbells, prng);
+    const receiver = new DoorbellReceiver(aio, poll, doorbells, prng);
     const attached = connection.attachDoorbell(aio, () => receiver.rung());
     return {
       [Symbol.dispose]: () => {
@@ -35,7 +35,8 @@ export function withDoorbells(
   });
 }
 
-class Receiver implements Disposable {
+/** Between a doorbell and who listens to it. `poll` is called when it is heard, and answers whether there was something to do. */
+export class DoorbellReceiver implements Disposable {
   readonly #poll: () => boolean;
   readonly #doorbells: DoorbellName;
   readonly #prng: Prng;

@@ -1,7 +1,7 @@
 // Runs the whole grid and writes docs/matrix.md.
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { DOORBELLS, TRANSPORTS } from './grid.ts';
+import { DOORBELLS, PROCESS_TRANSPORTS, TRANSPORTS } from './grid.ts';
 import { GridReport, PAGE } from './report.ts';
 import { runInProcesses, runInThread } from './run-grid.ts';
 
@@ -9,9 +9,10 @@ const report = new GridReport();
 for (const transport of TRANSPORTS) {
   console.log(`${transport}, in one process`);
   await runInThread(transport, report);
-  if (transport === 'memory') continue;
+}
+for (const transport of PROCESS_TRANSPORTS) {
   for (const doorbells of DOORBELLS) {
-    console.log(`${transport}, domains as processes, ${doorbells} doorbells`);
+    console.log(`${transport}, between processes, ${doorbells} doorbells`);
     await runInProcesses(transport, doorbells, report);
   }
 }

@@ -1,10 +1,8 @@
 import type { DomId } from '@virtlab/abi/brands';
 import { createDomainMachine } from '@virtlab/domain/node';
 import type { DeviceName } from './exercises.ts';
-import { type CellResult, type DoorbellName, RINGS, type Ring, type TransportName } from './grid.ts';
+import type { CellResult, DomainTransport, DoorbellName, GridMachine } from './grid.ts';
 import { requireNothing } from './in-process.ts';
-
-export type ProcessTransport = Exclude<TransportName, 'memory'>;
 
 /** What the programs of the grid are asked. */
 export type Dom0GridRequest =
@@ -21,7 +19,7 @@ export type DomUGridRequest =
 
 /** The doorbells are those of the domU; domain 0 has its own. */
 export interface GuestArguments {
-  readonly transport: ProcessTransport;
+  readonly transport: DomainTransport;
   readonly doorbells: DoorbellName;
 }
 
@@ -30,24 +28,11 @@ export interface Dom0Arguments {
   readonly doorbells: DoorbellName;
 }
 
-export function ringNamed(name: string): Ring {
-  return RINGS.find((ring) => ring.name === name)!;
-}
-
-/** Domain 0 and a domU with one device of each kind, both processes. */
-export interface GridMachine {
-  /** Runs a cell. Rejects with what went wrong. */
-  cell(device: DeviceName, ring: Ring): Promise<CellResult>;
-  /** Ends both domains in order; rejects with what was left behind. */
-  close(): Promise<void>;
-  /** Ends both at once. */
-  kill(): Promise<void>;
-}
-
 const RAM_SIZE = 64 << 20;
 
+/** Domain 0 and a domU with one device of each kind, both processes. */
 export async function startGridMachine(
-  transport: ProcessTransport,
+  transport: DomainTransport,
   doorbells: DoorbellName,
 ): Promise<GridMachine> {
   const waiting = new Waiting();

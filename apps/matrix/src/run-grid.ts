@@ -1,14 +1,27 @@
 import { DEVICES } from './exercises.ts';
-import { type Cell, DOORBELLS, RINGS, type TransportName } from './grid.ts';
-import { runCell } from './in-process.ts';
-import { type ProcessTransport, startGridMachine } from './processes.ts';
+import {
+  type Cell,
+  DOORBELLS,
+  type GridMachine,
+  type ProcessTransport,
+  RINGS,
+  type TransportName,
+} from './grid.ts';
+import { type SimulatedCell, runCell } from './in-process.ts';
+import { startGridMachine } from './processes.ts';
 import type { GridReport } from './report.ts';
+import { startVhostUserMachine } from './vhost-user-machine.ts';
+import { runVhostUserCell } from './vhost-user-cell.ts';
 
 /** Every cell of a transport in one thread. Rejects, naming the cell, at the first that fails. */
 export async function runInThread(transport: TransportName, report: GridReport): Promise<void> {
   for (const cell of cells(transport)) {
-    report.add('thread', cell, await named(cell, runCell(cell)));
+    report.add('thread', cell, await named(cell, inThread(cell)));
   }
+}
+
+function inThread(cell: Cell): ReturnType<typeof runCell> {
+  return cell.transport === 'vhost-user' ? runVhostUserCell(cell) : runCell(cell as SimulatedCell);
 }
 
 /** Every cell of a transport whose doorbells are such, between processes. */
@@ -17,7 +30,10 @@ export async function runInProcesses(
   doorbells: Cell['doorbells'],
   report: GridReport,
 ): Promise<void> {
-  const machine = await startGridMachine(transport, doorbells);
+  const machine: GridMachine =
+    transport === 'vhost-user'
+      ? await startVhostUserMachine(doorbells)
+      : await startGridMachine(transport, doorbells);
   try {
     for (const cell of cells(transport)) {
       if (cell.doorbells !== doorbells) continue;

@@ -1,0 +1,20 @@
+import { linuxFfi } from '@virtlab/linux';
+import { guestAvailability } from '@virtlab/linux-guest';
+import { describe } from 'vitest';
+
+/** Guests start in seconds, on a machine that may be busy with others. */
+const TIMEOUT_MS = 120_000;
+
+/**
+ * A suite that starts Linux in QEMU. Without the Debian packages it is skipped, and its title names them; with
+ * VIRTLAB_REQUIRE_PEERS=1 it fails.
+ */
+export function describeWithGuest(name: string, suite: () => void): void {
+  const [ffi, guest] = [linuxFfi(), guestAvailability()];
+  const reason = ffi.available ? (guest.status === 'missing' ? guest.reason : undefined) : ffi.reason;
+  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
+  const title = reason === undefined ? name : `${name} (${reason})`;
+  describe(title, { skip: reason !== undefined, timeout: TIMEOUT_MS }, () => {
+    suite();
+  });
+}

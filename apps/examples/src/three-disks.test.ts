@@ -1,0 +1,66 @@
+import { readFileSync } from 'node:fs';
+import { createNodeAioContext } from '@virtlab/aio/node';
+import { createLocalSystem } from '@virtlab/domain/testing';
+import { describeWithFfi } from '@virtlab/linux/testing';
+import { StorageDaemon, describeWithStorageDaemon } from '@virtlab/vhost-user/testing';
+import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
+import { describe, expect, it } from 'vitest';
+import type { DiskReport } from './driver-program.ts';
+import { ScratchFolder } from './testing/scratch-folder.ts';
+import { ServingProcess } from './testing/virtlab.ts';
+import { overVhostUser, overXenbus } from './three-disks.ts';
+
+const SIZE = 1 << 20;
+const RIGHT: DiskReport = { capacity: SIZE, blocksWritten: 64, wrongBlocks: [] };
+
+/** What the program found, and what was left of it. */
+async function outcomeOverVhostUser(path: string): Promise<readonly [DiskReport, readonly string[]]> {
+  const aio = createNodeAioContext();
+  const report = await overVhostUser(path, aio);
+  const leaks = aio.leaks();
+  aio[Symbol.dispose]();
+  return [report, leaks];
+}
+
+describeWithStorageDaemon('the program on qemu-storage-daemon', () => {
+  it('finds what it wrote', async () => {
+    using folder = new ScratchFolder();
+    const daemon = await StorageDaemon.startOnFile(folder.image('disk.raw', SIZE));
+    expect(await outcomeOverVhostUser(daemon.path)).toEqual([RIGHT, []]);
+    await daemon.kill();
+  });
+});
+
+describeWithFfi('the program on virtlab vhost-user-blk', () => {
+  it('finds what it wrote', async () => {
+    using folder = new ScratchFolder();
+    const [path, image] = [folder.file('disk.sock'), folder.image('disk.raw', SIZE)];
+    const args = ['vhost-user-blk', '--socket-path', path, '--blk-file', image];
+    await using _daemon = await ServingProcess.virtlab(...args);
+    expect(await outcomeOverVhostUser(path)).toEqual([RIGHT, []]);
+  });
+});
+
+describe('the program in a domU', () => {
+  it('finds what it wrote on a disk of domain 0, over xenbus', async () => {
+    const system = await createLocalSystem();
+    const device = createBlkDevice({ backend: createMemoryBackend({ contents: SIZE }) });
+    const { domain, store } = await system.addGuest('guest', 'pv', (guest) =>
+      system.services.devices.plug(guest, 0, device, 'blk', 'xenbus'),
+    );
+    expect(await overXenbus(domain, store)).toEqual(RIGHT);
+    expect(domain.leaks()).toEqual([]);
+    expect(await system.close()).toEqual([]);
+  });
+});
+
+it('what differs is one line: the link', () => {
+  const source = readFileSync(new URL('three-disks.ts', import.meta.url), 'utf8');
+  const [one, other] = Array.from(
+    source.matchAll(/^export async function [^]*? \{\n([^]*?)^\}/gm),
+    ([, body]) => body!.split('\n'),
+  ) as [string[], string[]];
+  const different = one.flatMap((line, index) => (line === other[index] ? [] : [line]));
+  expect(one).toHaveLength(other.length);
+  expect(different).toEqual([expect.stringContaining('await using link')]);
+});
