@@ -10,8 +10,7 @@ export interface PollingOptions {
   /** The first time above none. Default 4000. */
   readonly startNs?: number;
   /**
-   * What a wake-up by system call takes: work seen so long after `maxNs` still counts as soon. Default 60
-   * 000.
+   * What a wake-up by system call takes: work seen so long after `maxNs` still counts as soon. Default 200 000.
    */
   readonly wakeNs?: number;
   /**

@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import { guestAvailability } from '../availability.ts';
 import { describeGuests } from '../testing/describe-guests.ts';
@@ -25,6 +25,14 @@ describeGuests('guestImage', () => {
     expect(statSync(larger.initramfsPath).size).toBeGreaterThan(statSync(image.initramfsPath).size);
     expect(() => guestImage({ ...options, programs: ['no-such-program'] })).toThrow('no-such-program');
     expect(() => guestImage({ ...options, modules: ['no_such_module'] })).toThrow('no_such_module.ko');
+  });
+});
+
+describeGuests('the archive of a guest', () => {
+  it('ends with room for what the firmware still has in use when QEMU loads it', () => {
+    using directory = new TemporaryDirectory();
+    const archive = readFileSync(guestImage({ cacheDirectory: directory.file('cache') }).initramfsPath);
+    expect(archive.subarray(-(256 << 10)).every((byte) => byte === 0)).toBe(true);
   });
 });
 

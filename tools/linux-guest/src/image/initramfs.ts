@@ -13,6 +13,13 @@ export const GUEST_MODULES: readonly string[] = ['virtio_pci', 'virtio_blk', 'vi
 /** Programs of every guest beyond busybox, whose mke2fs knows nothing newer than ext2. */
 export const GUEST_PROGRAMS: readonly string[] = ['mkfs.ext4'];
 
+/**
+ * Zeros behind the archive. QEMU puts its end 160 KiB below that of the RAM (its hw/i386/x86.c, acpi_data_size), and there SeaBIOS keeps
+ * up to 256 KiB (its BUILD_MAX_HIGHTABLE): rings of its own too, live until Linux resets their devices. With three disks and more
+ * archive and rings overlap; a device that looks at such a ring shall find nothing, and one that writes to it harm nothing.
+ */
+const PADDING_SIZE = 256 << 10;
+
 export interface InitramfsOptions {
   /** A busybox without shared libraries. */
   readonly busybox: string;
@@ -44,5 +51,6 @@ export function initramfs(options: InitramfsOptions): Uint8Array {
     })),
     ...programMembers([...GUEST_PROGRAMS, ...options.programs]),
   ];
-  return newcArchive([...parentDirectories(files), ...files]);
+  const archive = newcArchive([...parentDirectories(files), ...files]);
+  return Buffer.concat([archive, new Uint8Array(PADDING_SIZE)]);
 }
