@@ -19,7 +19,7 @@ import { startVirtlab } from './virtlab-daemon.ts';
 /** Name, in words, and what is not as it comes. */
 const OURS: readonly (readonly [string, string, readonly string[]])[] = [
   ['raw', 'raw file', []],
-  ['patient', 'raw file, --poll-us 500', ['--poll-us', '500']],
+  ['brief', 'raw file, --poll-us 50', ['--poll-us', '50']],
   ['memory', 'memory', ['--backend', 'memory']],
 ];
 /** Of each disk so much is verified. */

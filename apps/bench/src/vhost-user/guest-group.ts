@@ -9,11 +9,11 @@ import { GuestDisks, type GuestWork } from './guest-disks.ts';
 export const VHOST_USER_GUEST_TEXT: GroupText = {
   title: 'Disks of a Linux guest',
   method: [
-    'Debian’s Linux in a machine of QEMU 7.2 with one processor, without KVM (TCG), which has disks of 64 MiB of five kinds at once: three of `virtlab vhost-user-blk`, with a raw file, with a raw file and **--poll-us 500** in place of 50, and in memory; one of `qemu-storage-daemon` (**qsd**), both behind `vhost-user-blk-pci`, and one of QEMU itself, **virtio-blk-pci**, served by its own threads. Raw files lie on a tmpfs.',
+    'Debian’s Linux in a machine of QEMU 7.2 with one processor, without KVM (TCG), which has disks of 64 MiB of five kinds at once: three of `virtlab vhost-user-blk`, with a raw file, with a raw file and **--poll-us 50** in place of 200, and in memory; one of `qemu-storage-daemon` (**qsd**), both behind `vhost-user-blk-pci`, and one of QEMU itself, **virtio-blk-pci**, served by its own threads. Raw files lie on a tmpfs.',
     'In the guest, `dd` of busybox with O_DIRECT, one request after the other; the time is the guest’s own, and the start of `dd` is in it. The beginning of each disk was verified by its checksum before. Runs are three times as long as elsewhere. CPU is that of QEMU and of the process that serves the disk; **CPU of the device** that of the latter alone, which for virtio-blk-pci is a part of QEMU.',
   ],
   findings: [
-    'Most of a request is the guest: translated code of its block layer and interrupt, and the way from the register that kicks to an eventfd and back. That is the same for all and is in all figures; what differs is who wakes up, and where. A device that still looks for work when the next kick comes answers at once; one that sleeps is woken, on a processor that may sleep as well. By default ours looks for 50 µs, and a guest under TCG takes longer than that from one request to the next: it looks in vain, and is woken as well. Looking for longer answers sooner, and costs a processor that on two cores the guest could have used.',
+    'Most of a request is the guest: translated code of its block layer and interrupt, and the way from the register that kicks to an eventfd and back. That is the same for all and is in all figures; what differs is who wakes up, and where. A device that still looks for work when the next kick comes answers at once; one that sleeps is woken, on a processor that may sleep as well. By default ours looks for up to 200 µs, if that pays, which is longer than a guest under TCG takes from one request to the next; it costs processor time that on two cores others could have used. With 50 µs it looks in vain, and is woken as well.',
   ],
 };
 

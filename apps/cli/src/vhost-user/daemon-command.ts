@@ -8,6 +8,9 @@ import { collect } from './option-values.ts';
 import { placesOf } from './places.ts';
 import { runDaemon } from './run-daemon.ts';
 
+/** Longer than a guest under emulation takes from the end of a request to its next kick. */
+const POLL_US_DEFAULT = 200;
+
 /** What all of them have: QEMU docs/interop/vhost-user.rst, "Backend program conventions". */
 interface CommonFlags {
   readonly socketPath?: readonly string[];
@@ -45,7 +48,7 @@ export function daemonCommand<Flags>(options: DaemonCommandOptions<Flags>): Comm
       'look for work for at most so long before sleeping; 0 sleeps at once',
     )
       .argParser(wholeNumber)
-      .default(50),
+      .default(POLL_US_DEFAULT),
   );
   command.addOption(
     new Option('--loop <kind>', 'how the thread sleeps: in poll(2), or in the event loop of Node')
