@@ -20,6 +20,7 @@ export {
   type CloseReason,
   type UnixStreamOptions,
 } from './unix-stream.ts';
+export { isListening } from './listening.ts';
 export { UnixStreamServer, type ListenOptions } from './unix-stream-server.ts';
 export { inNetworkNamespace } from './network-namespace.ts';
 export {
@@ -31,3 +32,4 @@ export {
   type TapOffloads,
   type TapOptions,
 } from './tap.ts';
+export { tied } from './tied.ts';
