@@ -1,7 +1,7 @@
 import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
 import type { DriverSession } from '@virtlab/virtio';
-import { type DiskProfile, configSizeFor, parseDiskProfile } from '@virtlab/virtio-blk';
+import { type DiskProfile, followDiskProfile } from '@virtlab/virtio-blk';
 import type { Blkio, BlkioLimits, BlkioQueue, BlkioRegion } from './contract.ts';
 import { DiskState } from './disk-state.ts';
 import { BlkioError } from './errors.ts';
@@ -25,8 +25,6 @@ export class SessionBlkio implements Blkio {
   readonly #options: ResolvedOptions;
   readonly #ringSizes: readonly number[];
   #onCapacityChange: ((capacity: number) => void) | undefined;
-  #isReadingConfig = false;
-  #isConfigStale = false;
   #closing: Promise<void> | undefined;
 
   /** Lends nothing yet: see `begin`. Throws `BlkioError` `EPROTO`. */
@@ -60,7 +58,7 @@ export class SessionBlkio implements Blkio {
       this.#queues.push(new RequestQueue({ ...common, index, depth, onViolation }));
     }
     session.onBroken((reason) => this.#fail(reason, false));
-    session.onConfigChange(() => void this.#followConfig());
+    followDiskProfile(session, (now) => this.#takeCapacity(bytesOf(now)));
   }
 
   get capacity(): number {
@@ -149,6 +147,12 @@ export class SessionBlkio implements Blkio {
     if (this.#closing !== undefined) throw new BlkioError('ENODEV', 'the disk was closed');
   }
 
+  #takeCapacity(capacity: number): void {
+    if (capacity === this.#state.capacity) return;
+    this.#state.capacity = capacity;
+    this.#onCapacityChange?.(capacity);
+  }
+
   #tick(): boolean {
     let isOverdue = false;
     for (const queue of this.#queues) if (queue.isOverdue()) isOverdue = true;
@@ -164,29 +168,6 @@ export class SessionBlkio implements Blkio {
     this.#state.failure = reason;
     for (const queue of this.#queues) queue.close(reason, isTimeout);
     this.#clock[Symbol.dispose]();
-  }
-
-  /** A device may grow or shrink (§5.2.6.1); changes while it is being read are read once more. */
-  async #followConfig(): Promise<void> {
-    this.#isConfigStale = true;
-    if (this.#isReadingConfig) return;
-    this.#isReadingConfig = true;
-    while (this.#isConfigStale) {
-      this.#isConfigStale = false;
-      await this.#readConfig().catch(() => {
-        // The session reports a device that cannot be read; what makes no sense leaves the old capacity standing.
-      });
-    }
-    this.#isReadingConfig = false;
-  }
-
-  async #readConfig(): Promise<void> {
-    const config = await this.#session.readConfig(0, configSizeFor(this.features));
-    const { queueCount } = this.#session.link.transport;
-    const capacity = bytesOf(parseDiskProfile(config, this.features, queueCount));
-    if (capacity === this.#state.capacity) return;
-    this.#state.capacity = capacity;
-    this.#onCapacityChange?.(capacity);
   }
 }
 

@@ -1,6 +1,6 @@
 import { VIRTIO_ID_BLOCK } from '@virtlab/abi/virtio';
 import { type DriverLink, initializeDevice } from '@virtlab/virtio';
-import { configSizeFor, parseDiskProfile } from '@virtlab/virtio-blk';
+import { readDiskProfile } from '@virtlab/virtio-blk';
 import type { Blkio, BlkioOptions } from './contract.ts';
 import { SessionBlkio } from './disk.ts';
 import { BlkioError } from './errors.ts';
@@ -28,8 +28,7 @@ export async function openBlkio(link: DriverLink, options: BlkioOptions): Promis
   });
   let disk: SessionBlkio | undefined;
   try {
-    const config = await session.readConfig(0, configSizeFor(session.features));
-    disk = new SessionBlkio(session, parseDiskProfile(config, session.features, queueCount), resolved);
+    disk = new SessionBlkio(session, await readDiskProfile(session), resolved);
     disk.begin();
     return disk;
   } catch (error) {

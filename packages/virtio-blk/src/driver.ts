@@ -29,7 +29,8 @@ import { type DriverLink, type DriverSession, initializeDevice } from '@virtlab/
 import type { BlkLifetime } from './backend.ts';
 import type { BlkGeometry, BlkTopology } from './disk-shape.ts';
 import type { BlkDriver, BlkDriverStatistics } from './driver-contract.ts';
-import { type DiskProfile, type RangeLimit, parseDiskProfile } from './driver-config.ts';
+import { followDiskProfile, readDiskProfile } from './disk-profile.ts';
+import type { DiskProfile, RangeLimit } from './driver-config.ts';
 import { ANY_QUEUE, RequestEngine } from './driver-engine.ts';
 import { JobQueue } from './driver-jobs.ts';
 import type { BlkQueueStatistics } from './driver-queue.ts';
@@ -43,7 +44,6 @@ import {
   transferLimits,
 } from './driver-options.ts';
 import { BlkError } from './errors.ts';
-import { configSizeFor } from './protocol.ts';
 
 /**
  * Brings up the block device behind `link`, which stays the caller's to dispose.
@@ -65,8 +65,7 @@ export async function createBlkDriver(link: DriverLink, options: BlkDriverOption
     bufferCountMax: BUFFER_COUNT_MAX,
   });
   try {
-    const config = await session.readConfig(0, configSizeFor(session.features));
-    return new SessionBlkDriver(session, parseDiskProfile(config, session.features, queueCount), resolved);
+    return new SessionBlkDriver(session, await readDiskProfile(session), resolved);
   } catch (error) {
     await session.stop().catch(() => undefined);
     throw error;
@@ -87,8 +86,6 @@ class SessionBlkDriver implements BlkDriver {
   readonly #jobs: JobQueue;
   readonly #buffers = new Map<number, number>();
   #onCapacityChange: ((capacitySectors: number) => void) | undefined;
-  #isReadingConfig = false;
-  #isConfigStale = false;
   #closing: Promise<void> | undefined;
 
   constructor(session: DriverSession, profile: DiskProfile, options: ResolvedDriverOptions) {
@@ -128,7 +125,7 @@ class SessionBlkDriver implements BlkDriver {
     this.blockSize = profile.blockSize;
     this.features = session.features;
     this.memory = dma.memory;
-    session.onConfigChange(() => void this.#followConfig());
+    followDiskProfile(session, (now) => this.#takeProfile(now));
   }
 
   get capacitySectors(): number {
@@ -233,7 +230,7 @@ class SessionBlkDriver implements BlkDriver {
     }
     const { offset } = VIRTIO_BLK_CONFIG;
     await this.#session.writeConfig(offset.writeback, Uint8Array.of(writeback ? 1 : 0));
-    await this.#readConfig();
+    this.#takeProfile(await readDiskProfile(this.#session));
     return !this.isWriteThrough;
   }
 
@@ -385,6 +382,12 @@ class SessionBlkDriver implements BlkDriver {
     return sector + count <= this.capacitySectors;
   }
 
+  #takeProfile(profile: DiskProfile): void {
+    const before = this.capacitySectors;
+    this.#profile = profile;
+    if (this.capacitySectors !== before) this.#onCapacityChange?.(this.capacitySectors);
+  }
+
   #checkTransfer(sector: number, bufferOffset: number, size: number, token: number, queue: number): void {
     requireToken(token);
     this.#requireQueue(queue);
@@ -399,28 +402,6 @@ class SessionBlkDriver implements BlkDriver {
     if (!(bufferOffset >= 0 && bufferOffset + size <= this.memory.size)) {
       throw new RangeError(`buffer offset ${bufferOffset} and size ${size} are not inside the memory`);
     }
-  }
-
-  /** A device may grow or shrink (§5.2.6.1); changes while it is being read are read once more. */
-  async #followConfig(): Promise<void> {
-    this.#isConfigStale = true;
-    if (this.#isReadingConfig) return;
-    this.#isReadingConfig = true;
-    while (this.#isConfigStale) {
-      this.#isConfigStale = false;
-      await this.#readConfig().catch(() => {
-        // The session reports a device that cannot be read; what makes no sense leaves the old profile standing.
-      });
-    }
-    this.#isReadingConfig = false;
-  }
-
-  /** What the device says is checked as at the start. */
-  async #readConfig(): Promise<void> {
-    const before = this.capacitySectors;
-    const config = await this.#session.readConfig(0, configSizeFor(this.features));
-    this.#profile = parseDiskProfile(config, this.features, this.#session.link.transport.queueCount);
-    if (this.capacitySectors !== before) this.#onCapacityChange?.(this.capacitySectors);
   }
 }
 

@@ -30,5 +30,6 @@ export {
   COMPLETION_ETIMEDOUT,
   type BlkErrorCode,
 } from './errors.ts';
-export { parseDiskProfile, type DiskProfile, type RangeLimit, type ZonedProfile } from './driver-config.ts';
-export { configSizeFor, writeHeader, writeRange } from './protocol.ts';
+export { followDiskProfile, readDiskProfile } from './disk-profile.ts';
+export type { DiskProfile, RangeLimit, ZonedProfile } from './driver-config.ts';
+export { writeHeader, writeRange } from './protocol.ts';
