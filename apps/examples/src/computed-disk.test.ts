@@ -4,12 +4,12 @@ import { VIRTIO_ID_BLOCK } from '@virtlab/abi/virtio';
 import { createNodeAioContext } from '@virtlab/aio/node';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { type LinuxGuest, startLinuxGuest, vhostUserBlk } from '@virtlab/linux-guest';
+import { TemporaryDirectory } from '@virtlab/linux-guest/testing';
 import { connectVhostUser } from '@virtlab/vhost-user';
 import { createBlkDriver } from '@virtlab/virtio-blk';
 import { expect, it } from 'vitest';
 import { CAPACITY_SECTORS } from './computed-disk.ts';
 import { describeWithGuest } from './testing/describe-with-guest.ts';
-import { ScratchFolder } from './testing/scratch-folder.ts';
 import { ServingProcess } from './testing/virtlab.ts';
 
 const MODULE = fileURLToPath(new URL('computed-disk.ts', import.meta.url));
@@ -45,7 +45,7 @@ async function expectTables(guest: LinuxGuest, device: string): Promise<void> {
 
 describeWithGuest('a disk whose contents are computed, in a Linux guest of QEMU', () => {
   it('is read byte by byte, served by the command and by a program of its own', async () => {
-    using folder = new ScratchFolder();
+    using folder = new TemporaryDirectory();
     const paths = { command: folder.file('command.sock'), program: folder.file('program.sock') };
     await using command = await ServingProcess.virtlab(
       'vhost-user-device',
@@ -67,7 +67,7 @@ describeWithGuest('a disk whose contents are computed, in a Linux guest of QEMU'
 
 describeWithFfi('a disk whose contents are computed', () => {
   it('is read from any byte on, and not written', async () => {
-    using folder = new ScratchFolder();
+    using folder = new TemporaryDirectory();
     const path = folder.file('disk.sock');
     await using _serving = await ServingProcess.start(PROGRAM, path);
     const aio = createNodeAioContext();

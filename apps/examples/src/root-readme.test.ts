@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { guestImage } from '@virtlab/linux-guest';
+import { TemporaryDirectory } from '@virtlab/linux-guest/testing';
 import { expect, it } from 'vitest';
 import { describeWithGuest } from './testing/describe-with-guest.ts';
-import { ScratchFolder } from './testing/scratch-folder.ts';
 import { SerialCommands } from './testing/serial-commands.ts';
 import { virtlabCommand } from './testing/virtlab.ts';
 
@@ -27,7 +27,7 @@ function ownGuest(): string {
 
 describeWithGuest('README of the project: attach your own device to QEMU', () => {
   it('the file and the commands do what it says', async () => {
-    using folder = new ScratchFolder();
+    using folder = new TemporaryDirectory();
     symlinkSync(MODULES, folder.file('node_modules'));
     writeFileSync(folder.file('my-disk.ts'), block('ts'));
     const commands = block('sh').replace('npx virtlab', virtlabCommand()).replace('guest.qcow2', ownGuest());

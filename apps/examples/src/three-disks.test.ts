@@ -4,9 +4,9 @@ import { createLocalSystem } from '@virtlab/domain/testing';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { StorageDaemon, describeWithStorageDaemon } from '@virtlab/vhost-user/testing';
 import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
+import { TemporaryDirectory } from '@virtlab/linux-guest/testing';
 import { describe, expect, it } from 'vitest';
 import type { DiskReport } from './driver-program.ts';
-import { ScratchFolder } from './testing/scratch-folder.ts';
 import { ServingProcess } from './testing/virtlab.ts';
 import { overVhostUser, overXenbus } from './three-disks.ts';
 
@@ -24,7 +24,7 @@ async function outcomeOverVhostUser(path: string): Promise<readonly [DiskReport,
 
 describeWithStorageDaemon('the program on qemu-storage-daemon', () => {
   it('finds what it wrote', async () => {
-    using folder = new ScratchFolder();
+    using folder = new TemporaryDirectory();
     const daemon = await StorageDaemon.startOnFile(folder.image('disk.raw', SIZE));
     expect(await outcomeOverVhostUser(daemon.path)).toEqual([RIGHT, []]);
     await daemon.kill();
@@ -33,7 +33,7 @@ describeWithStorageDaemon('the program on qemu-storage-daemon', () => {
 
 describeWithFfi('the program on virtlab vhost-user-blk', () => {
   it('finds what it wrote', async () => {
-    using folder = new ScratchFolder();
+    using folder = new TemporaryDirectory();
     const [path, image] = [folder.file('disk.sock'), folder.image('disk.raw', SIZE)];
     const args = ['vhost-user-blk', '--socket-path', path, '--blk-file', image];
     await using _daemon = await ServingProcess.virtlab(...args);

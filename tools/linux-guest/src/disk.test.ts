@@ -23,7 +23,7 @@ async function untilExists(path: string): Promise<void> {
 describeGuests('a guest with a disk', () => {
   it('keeps a file system over a dropped cache, a reboot and its end, and e2fsck is content', async () => {
     using directory = new TemporaryDirectory();
-    const file = directory.disk('disk.raw', DISK_SIZE);
+    const file = directory.image('disk.raw', DISK_SIZE);
     await using guest = await startLinuxGuest({ cpuCount: 2, devices: [virtioBlk({ file, queueCount: 2 })] });
     expect(await guest.output('ls /sys/block/vda/mq | wc -l')).toBe('2');
     const written = await guest.output(`
@@ -49,7 +49,7 @@ describeGuests('a guest with a disk', () => {
 
   it('takes a disk that another process serves over vhost-user, and gives it back', async () => {
     using directory = new TemporaryDirectory();
-    const file = directory.disk('disk.raw', DISK_SIZE);
+    const file = directory.image('disk.raw', DISK_SIZE);
     const socketPath = directory.file('blk.sock');
     const pidFile = directory.file('pid');
     const server = spawn('qemu-storage-daemon', [
@@ -91,7 +91,7 @@ describeGuests('a guest with a disk', () => {
 
   it('leaves nothing of a device that could not be plugged', async () => {
     using directory = new TemporaryDirectory();
-    const file = directory.disk('disk.raw', DISK_SIZE);
+    const file = directory.image('disk.raw', DISK_SIZE);
     await using guest = await startLinuxGuest({ slotCount: 1 });
     const bad = virtioBlk({ file, properties: { 'no-such-property': 1 } });
     await expect(guest.plug(bad)).rejects.toMatchObject({

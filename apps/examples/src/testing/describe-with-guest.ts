@@ -1,6 +1,6 @@
 import { linuxFfi } from '@virtlab/linux';
+import { describeWithPeer } from '@virtlab/linux/testing';
 import { guestAvailability } from '@virtlab/linux-guest';
-import { describe } from 'vitest';
 
 /** Guests start in seconds, on a machine that may be busy with others. */
 const TIMEOUT_MS = 120_000;
@@ -12,9 +12,5 @@ const TIMEOUT_MS = 120_000;
 export function describeWithGuest(name: string, suite: () => void): void {
   const [ffi, guest] = [linuxFfi(), guestAvailability()];
   const reason = ffi.available ? (guest.status === 'missing' ? guest.reason : undefined) : ffi.reason;
-  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
-  const title = reason === undefined ? name : `${name} (${reason})`;
-  describe(title, { skip: reason !== undefined, timeout: TIMEOUT_MS }, () => {
-    suite();
-  });
+  describeWithPeer(name, reason, suite, TIMEOUT_MS);
 }

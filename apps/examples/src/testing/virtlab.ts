@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { tied } from '@virtlab/linux';
 
 const MAIN = fileURLToPath(new URL('../../../cli/src/main.ts', import.meta.url));
 
@@ -15,8 +16,8 @@ export class ServingProcess implements AsyncDisposable {
   #output = '';
 
   private constructor(args: readonly string[]) {
-    const words = ['--pdeathsig', 'KILL', '--', process.execPath, '--conditions=@virtlab/source', ...args];
-    this.#child = spawn('setpriv', words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const words = ['--conditions=@virtlab/source', ...args];
+    this.#child = spawn(...tied(process.execPath, words), { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout!, this.#child.stderr!]) {
       stream.setEncoding('utf8').on('data', (text: string) => (this.#output += text));
     }

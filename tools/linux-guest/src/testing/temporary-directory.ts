@@ -10,8 +10,8 @@ export class TemporaryDirectory implements Disposable {
     return join(this.path, name);
   }
 
-  /** A file of zeroes. */
-  disk(name: string, size: number): string {
+  /** The path of a new file of `size` bytes, all of them holes. */
+  image(name: string, size: number): string {
     const path = this.file(name);
     writeFileSync(path, '');
     truncateSync(path, size);

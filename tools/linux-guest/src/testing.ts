@@ -1,0 +1,1 @@
+export { TemporaryDirectory } from './testing/temporary-directory.ts';
