@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tied } from '@virtlab/linux';
 import { type TestpmdOptions, testpmdArguments } from './testpmd-options.ts';
 import {
   type ForwardStatistics,
@@ -12,10 +13,8 @@ import {
 } from './testpmd-statistics.ts';
 
 export const TESTPMD_COMMAND = 'dpdk-testpmd';
-/** Ends the process when the thread that started it does, however that ends (prctl(2), PR_SET_PDEATHSIG). */
-const TIE: readonly string[] = ['--pdeathsig', 'KILL', '--'];
 /** testpmd prints to a pipe only when a buffer of it is full. */
-const BY_LINE: readonly string[] = ['stdbuf', '-oL'];
+const BY_LINE: readonly string[] = ['-oL', TESTPMD_COMMAND];
 const PROMPT = 'testpmd> ';
 const START_TIMEOUT_MS = 15_000;
 const COMMAND_TIMEOUT_MS = 10_000;
@@ -40,8 +39,8 @@ export class Testpmd implements AsyncDisposable {
     this.#sockets = options.ports.filter(({ kind }) => kind === 'net_vhost').map(({ path }) => path);
     // What one that was killed has left would keep the next from listening, which it would not tell.
     for (const path of this.#sockets) rmSync(path, { force: true });
-    const words = [...TIE, ...BY_LINE, TESTPMD_COMMAND];
-    this.#child = spawn('setpriv', [...words, ...testpmdArguments(options, 'virtlab')], {
+    const words = [...BY_LINE, ...testpmdArguments(options, 'virtlab')];
+    this.#child = spawn(...tied('stdbuf', words), {
       env: { ...process.env, RUNTIME_DIRECTORY: this.#folder, LC_ALL: 'C' },
       stdio: ['pipe', 'pipe', 'pipe'],
     });

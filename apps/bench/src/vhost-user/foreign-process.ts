@@ -1,11 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { tied } from '@virtlab/linux';
 
-/** Ends the process when the thread that started it does, however that ends (prctl(2), PR_SET_PDEATHSIG). */
-const TIE: readonly string[] = ['setpriv', '--pdeathsig', 'KILL', '--'];
 const READY_TIMEOUT_MS = 20_000;
 const END_TIMEOUT_MS = 5000;
 const LOOK_AGAIN_MS = 5;
@@ -21,7 +18,7 @@ export class ForeignProcess implements AsyncDisposable {
 
   constructor(command: string, args: readonly string[]) {
     this.#name = command;
-    this.#child = spawn(TIE[0]!, [...TIE.slice(1), command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(...tied(command, args), { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#closed = once(this.#child, 'close');
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
@@ -65,16 +62,6 @@ export class ForeignProcess implements AsyncDisposable {
     }
     await this.#closed;
   }
-}
-
-/** Whether somebody takes connections at the path. The attempt counts as a client that leaves at once. */
-export async function isListening(path: string): Promise<boolean> {
-  if (!existsSync(path)) return false;
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const probe = connect(path, () => resolve(true)).once('error', () => resolve(false));
-  const found = await promise;
-  probe.destroy();
-  return found;
 }
 
 /** Whether a program of Debian's is there; if not, the peer is left out and `onMissing` told, or VIRTLAB_REQUIRE_PEERS=1 fails. */

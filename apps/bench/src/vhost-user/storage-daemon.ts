@@ -1,4 +1,5 @@
-import { ForeignProcess, hasPeer, isListening } from './foreign-process.ts';
+import { isListening } from '@virtlab/linux';
+import { ForeignProcess, hasPeer } from './foreign-process.ts';
 
 const COMMAND = 'qemu-storage-daemon';
 const DEBIAN_PACKAGE = 'qemu-system-common';

@@ -1,4 +1,4 @@
-import { describe } from 'vitest';
+import { describeWithPeer } from '@virtlab/linux/testing';
 import { testpmdUnavailable } from '../testpmd-unavailable.ts';
 
 /** It polls, and shares the CPUs with whatever else is tested. */
@@ -10,9 +10,5 @@ const TIMEOUT_MS = 60_000;
  */
 export function describeWithTestpmd(name: string, suite: () => void): void {
   const reason = testpmdUnavailable();
-  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
-  const title = reason === undefined ? name : `${name} (${reason})`;
-  describe(title, { skip: reason !== undefined, timeout: TIMEOUT_MS }, () => {
-    suite();
-  });
+  describeWithPeer(name, reason, suite, TIMEOUT_MS);
 }

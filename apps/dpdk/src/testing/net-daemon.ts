@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { tied } from '@virtlab/linux';
 
 const MAIN = fileURLToPath(new URL('../../../cli/src/main.ts', import.meta.url));
 /** EXIT_TERMINATED of the command. */
@@ -22,7 +23,7 @@ export class NetDaemon {
 
   private constructor(args: readonly string[]) {
     const words = ['--conditions=@virtlab/source', MAIN, 'vhost-user-net', '--json', ...args];
-    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...words], {
+    this.#child = spawn(...tied(process.execPath, words), {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#closed = once(this.#child, 'close').then(() => this.#wake?.());

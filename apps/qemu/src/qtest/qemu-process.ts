@@ -1,17 +1,15 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readSync, writeSync } from 'node:fs';
-import { closeFd, memfdCreate } from '@virtlab/linux';
+import { closeFd, memfdCreate, tied } from '@virtlab/linux';
 
 export const QEMU_COMMAND = 'qemu-system-x86_64';
 /** The Debian package that has it. */
 export const QEMU_PACKAGE = 'qemu-system-x86';
-/** Ends the process when the thread that started it does, however that ends (prctl(2), PR_SET_PDEATHSIG). */
-const TIE: readonly string[] = ['setpriv', '--pdeathsig', 'KILL', '--'];
 
 /** Why QEMU cannot be used here, or undefined. */
 export function qemuUnavailable(): string | undefined {
-  const { status, error } = spawnSync(TIE[0]!, [...TIE.slice(1), QEMU_COMMAND, '--version']);
+  const { status, error } = spawnSync(...tied(QEMU_COMMAND, ['--version']));
   if (status === 0) return undefined;
   return `${QEMU_COMMAND} is missing${error === undefined ? '' : ` (${error.message})`}: Debian package ${QEMU_PACKAGE}`;
 }
@@ -43,7 +41,7 @@ export class QemuProcess {
   constructor(args: readonly string[], fds: readonly number[]) {
     this.#messages = memfdCreate('qemu-messages', 1, { seal: false });
     const [input, output, ...more] = fds;
-    this.#child = spawn(TIE[0]!, [...TIE.slice(1), QEMU_COMMAND, ...args], {
+    this.#child = spawn(...tied(QEMU_COMMAND, args), {
       stdio: [input!, output!, this.#messages, ...more],
     });
     this.#ended = once(this.#child, 'exit')

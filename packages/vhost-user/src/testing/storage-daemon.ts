@@ -1,23 +1,20 @@
 /** qemu-storage-daemon as a vhost-user device of somebody else's, in a process of its own. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { linuxFfi } from '@virtlab/linux';
-import { describe } from 'vitest';
+import { isListening, linuxFfi, tied } from '@virtlab/linux';
+import { describeWithPeer } from '@virtlab/linux/testing';
 
 const COMMAND = 'qemu-storage-daemon';
 const PACKAGE = 'qemu-system-common';
-/** Ends the process when the thread that started it does, however that ends (prctl(2), PR_SET_PDEATHSIG). */
-const TIE: readonly string[] = ['setpriv', '--pdeathsig', 'KILL', '--'];
 const READY_TIMEOUT_MS = 5000;
 
 function unavailable(): string | undefined {
   const ffi = linuxFfi();
   if (!ffi.available) return ffi.reason;
-  const { status } = spawnSync(TIE[0]!, [...TIE.slice(1), COMMAND, '--version']);
+  const { status } = spawnSync(...tied(COMMAND, ['--version']));
   return status === 0 ? undefined : `${COMMAND} is missing: Debian package ${PACKAGE}`;
 }
 
@@ -26,21 +23,7 @@ function unavailable(): string | undefined {
  * VIRTLAB_REQUIRE_PEERS=1 it fails.
  */
 export function describeWithStorageDaemon(name: string, suite: () => void): void {
-  const reason = unavailable();
-  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
-  describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
-    suite();
-  });
-}
-
-/** Its socket has a name before anybody listens there. A probe counts as a client that leaves at once. */
-async function isListening(path: string): Promise<boolean> {
-  if (!existsSync(path)) return false;
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const probe = connect(path, () => resolve(true)).once('error', () => resolve(false));
-  const found = await promise;
-  probe.destroy();
-  return found;
+  describeWithPeer(name, unavailable(), suite);
 }
 
 export interface StorageDaemonOptions {
@@ -67,9 +50,8 @@ export class StorageDaemon {
     const features = `writable=${writable ? 'on' : 'off'},num-queues=${queueCount}`;
     const nodes = [...below, `${blockdev},node-name=d0`].flatMap((node) => ['--blockdev', node]);
     const exported = ['--export', `type=vhost-user-blk,id=e0,node-name=d0,${place},${features}`];
-    const [command, ...tie] = TIE;
     const messages = openSync(this.#messageFile, 'w');
-    this.#child = spawn(command!, [...tie, COMMAND, ...nodes, ...exported], {
+    this.#child = spawn(...tied(COMMAND, [...nodes, ...exported]), {
       stdio: ['ignore', 'ignore', messages],
     });
     closeSync(messages);

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { describe, vi } from 'vitest';
+import { vi } from 'vitest';
 import { linuxFfi } from '@virtlab/linux';
+import { describeWithPeer } from '@virtlab/linux/testing';
 import { guestAvailability } from '@virtlab/linux-guest';
 
 /** Guests are started, on a machine that may be busy with others. */
@@ -13,11 +14,8 @@ const TIMEOUT_MS = 240_000;
 export function describeGuests(name: string, suite: () => void): void {
   vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
   const reason = missing();
-  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
   if (reason !== undefined) console.warn(`skipped: ${reason}`);
-  describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
-    suite();
-  });
+  describeWithPeer(name, reason, suite);
 }
 
 function missing(): string | undefined {

@@ -1,5 +1,6 @@
-import { describe, vi } from 'vitest';
+import { vi } from 'vitest';
 import { linuxFfi } from '@virtlab/linux';
+import { describeWithPeer } from '@virtlab/linux/testing';
 import { qemuUnavailable } from '../qemu-process.ts';
 
 /** Programs are started, on a machine that may be busy with others. */
@@ -13,8 +14,5 @@ export function describeWithQemu(name: string, suite: () => void): void {
   vi.setConfig({ testTimeout: TIMEOUT_MS, hookTimeout: TIMEOUT_MS });
   const ffi = linuxFfi();
   const reason = ffi.available ? qemuUnavailable() : ffi.reason;
-  if (reason !== undefined && process.env['VIRTLAB_REQUIRE_PEERS'] === '1') throw new Error(reason);
-  describe(reason === undefined ? name : `${name} (${reason})`, { skip: reason !== undefined }, () => {
-    suite();
-  });
+  describeWithPeer(name, reason, suite);
 }

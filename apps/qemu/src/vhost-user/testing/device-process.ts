@@ -1,19 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
+import { tied } from '@virtlab/linux';
 import { settle } from './vhost-user-link.ts';
 
 const PROGRAM = new URL('device-program.ts', import.meta.url);
-const TIE: readonly string[] = ['setpriv', '--pdeathsig', 'KILL', '--'];
 
 /** `device-program.ts` in a process of its own. */
 export class DeviceProcess {
   readonly #child: ChildProcess;
 
   private constructor(args: readonly string[]) {
-    const [command, ...tie] = TIE;
-    const node = [process.execPath, '--conditions=@virtlab/source', PROGRAM.pathname, ...args];
-    this.#child = spawn(command!, [...tie, ...node], { stdio: ['ignore', 'inherit', 'inherit'] });
+    const words = ['--conditions=@virtlab/source', PROGRAM.pathname, ...args];
+    this.#child = spawn(...tied(process.execPath, words), { stdio: ['ignore', 'inherit', 'inherit'] });
   }
 
   /** Resolves when it listens at all paths. */
