@@ -11,6 +11,7 @@ export {
   type MemfdOptions,
   type SharedMapping,
 } from './shared-memory.ts';
+export { pageMemory, type PageMemoryOptions } from './page-memory.ts';
 export { PollSet } from './poll-set.ts';
 export { watchReadable, type ReadableWatch } from './watch.ts';
 export { socketPair, type PeerCredentials } from './socket-calls.ts';

@@ -3,7 +3,10 @@ import type { MemoryRegion } from '@virtlab/guest-memory';
 import { type BackendCompletion, type BlockBackend, requireBlockSize } from './backend.ts';
 
 export interface MemoryBackendOptions {
-  /** The disk: a whole number of sectors, used in place and owned by the caller. Or its size in bytes: zeroes. */
+  /**
+   * The disk: a whole number of sectors, used in place and owned by the caller; copied fastest where it begins on a page. Or its
+   * size in bytes: zeroes.
+   */
   readonly contents: Uint8Array | number;
   readonly readOnly?: boolean;
   /** Default 512. */

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
+import { type PageMemoryOptions, pageMemory } from '@virtlab/linux';
 import {
   BlkBackendError,
   type BlkDevice,
@@ -53,13 +54,7 @@ export async function openDisk(
 /** What a disk in memory begins with, for several threads. Rejects as `openDisk`; undefined for other disks. */
 export async function sharedContents(plan: BlkPlan): Promise<Uint8Array | undefined> {
   if (plan.backend !== 'memory') return undefined;
-  return await opened(async () => {
-    const contents = contentsOf(plan);
-    const shared = new SharedArrayBuffer(typeof contents === 'number' ? contents : contents.length);
-    const bytes = new Uint8Array(shared);
-    if (typeof contents !== 'number') bytes.set(contents);
-    return bytes;
-  });
+  return await opened(async () => contentsOf(plan, { shared: true }));
 }
 
 export function createDisk(
@@ -70,8 +65,11 @@ export function createDisk(
   return createBlkDevice({ backend, serial, queueCount, queueSize, segMax, discard });
 }
 
-function contentsOf({ file, size }: BlkPlan): Uint8Array | number {
-  return file === undefined ? size! : readFileSync(file);
+function contentsOf({ file, size }: BlkPlan, options: PageMemoryOptions = {}): Uint8Array {
+  const image = file === undefined ? undefined : readFileSync(file);
+  const contents = pageMemory(image?.length ?? size!, options);
+  if (image !== undefined) contents.set(image);
+  return contents;
 }
 
 async function opened<Value>(open: () => Promise<Value>): Promise<Value> {
