@@ -6,7 +6,7 @@ import type { BenchReport, GroupReport, MeasuredGroup } from './report/report.ts
 import { describeMachine } from './report/machine.ts';
 
 /** Raised whenever what is measured or how it is written changes, so that figures of two pages can be told apart. */
-export const GENERATOR_VERSION = 4;
+export const GENERATOR_VERSION = 5;
 
 export interface RunOptions {
   readonly groups: readonly GroupName[];

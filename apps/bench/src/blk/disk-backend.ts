@@ -1,4 +1,5 @@
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
+import { pageMemory } from '@virtlab/linux';
 import {
   type BlockBackend,
   createBlkDevice,
@@ -33,7 +34,7 @@ async function createBackend(name: BackendName, path: string): Promise<BlockBack
     case 'null':
       return createNullBackend({ capacitySectors: DISK_SIZE / VIRTIO_BLK_SECTOR_SIZE });
     case 'memory':
-      return createMemoryBackend({ contents: DISK_SIZE });
+      return createMemoryBackend({ contents: pageMemory(DISK_SIZE) });
     case 'raw file':
       return await openRawFileBackend({ path });
   }

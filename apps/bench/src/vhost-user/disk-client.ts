@@ -16,7 +16,7 @@ export const DEPTH_MAX = 64;
 export const TRANSFER_SIZE: number = 128 << 10;
 /** Those of a transfer in flight at most. */
 export const TRANSFER_DEPTH = 8;
-const BUFFER_SIZE = Math.max(DEPTH_MAX * BLOCK_SIZE, TRANSFER_DEPTH * TRANSFER_SIZE);
+export const BUFFER_SIZE: number = Math.max(DEPTH_MAX * BLOCK_SIZE, TRANSFER_DEPTH * TRANSFER_SIZE);
 const MEMORY_SIZE = 4 * BUFFER_SIZE;
 /** Without a completion for so long, the disk is lost. */
 const SILENCE_MAX_MS = 10_000;

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { BLOCK_SIZE, DISK_SIZE } from '../blk/block-positions.ts';
 import type { BenchPlan, Contender, RunResult } from '../contender.ts';
 import { cpuNsOf } from '../cpu-meter.ts';
+import { COPY_ALONE } from './copy-alone.ts';
 import { DEPTH_MAX, DiskClient, type DiskWork } from './disk-client.ts';
 import { checksum, randomContents } from './disk-image.ts';
 import type { ImageFolder } from './disk-image.ts';
@@ -88,7 +89,7 @@ async function startOurs(
   const onFile = peers.flatMap(({ name, contents }) => (contents === 'kept' ? [name] : []));
   return [
     await serve('null', 'none', [NULL_CO], ['--size', String(DISK_SIZE)]),
-    await serve('memory', 'kept', [ZEROES, ...onFile], ['--blk-file', image('memory.raw')]),
+    await serve('memory', 'kept', [COPY_ALONE, ZEROES, ...onFile], ['--blk-file', image('memory.raw')]),
     await serve('raw', 'kept', onFile, ['--blk-file', image('ours.raw')]),
   ];
 }
