@@ -59,7 +59,7 @@ describeWithFfi('a thread that blocks', () => {
     });
   });
 
-  it.each(['file', 'timeout', 'timer', 'immediates'] as const)(
+  it.each(['file', 'timeout', 'timer', 'unrefTimer', 'immediates'] as const)(
     'and by what Node’s loop has to do: messages, %s',
     async (request) => {
       await withThread(async ({ ask, kick }) => {
@@ -70,6 +70,15 @@ describeWithFfi('a thread that blocks', () => {
       });
     },
   );
+
+  it('sees its descriptors while there is always another turn to run', async () => {
+    await withThread(async ({ ask, kick }) => {
+      expect(await ask('busy')).toBe(true);
+      for (let count = 0; count < 20; count += 1) await kick();
+      expect(await ask('idle')).toBe(true);
+      await kick();
+    });
+  });
 
   it.each([
     ['a callback of Node’s loop', 'watch'],

@@ -5,6 +5,10 @@ import { eventLoopFd } from './event-loop-fd.ts';
 
 /** While a timer of Node's own (setTimeout) is armed, whose time nobody tells, the thread blocks no longer than this. */
 const TIMER_BLOCK_MS = 1;
+/** A timer that keeps nothing alive (`unref`, AbortSignal.timeout) is not even named: it may be so late. */
+const BLOCK_MAX_MS = 50;
+/** While turns follow one another, descriptors are looked at so often: a system call in so much work is not felt. */
+const GLANCE_EVERY_MS = 0.05;
 
 interface Watch {
   readonly fd: number;
@@ -32,6 +36,8 @@ export class BlockingThread {
   #isScheduled = false;
   /** Events that Node's loop had handled at the last look. */
   #loopEvents = -1;
+  /** When the descriptors were last looked at. */
+  #lookedMs = 0;
 
   constructor(loopFd: number) {
     this.#loopFd = loopFd;
@@ -99,7 +105,8 @@ export class BlockingThread {
     this.#isScheduled = false;
     // Before anything runs: what is scheduled from here on comes after the next round, which therefore sees it pending.
     if (this.#hasWork) this.#schedule();
-    if (this.#turns.length === 0 && this.#hasWaits) this.#wait();
+    if (this.#turns.length > 0) this.#glance();
+    else if (this.#hasWaits) this.#wait();
     this.#runTurns();
     this.#plan();
   };
@@ -133,10 +140,22 @@ export class BlockingThread {
     this.#loopEvents = events;
     const others = process.getActiveResourcesInfo();
     if (!isQuiet || hasTasks(others)) return;
-    const set = (this.#pollSet ??= NODE_KERNEL.createPollSet([this.#loopFd, ...this.#watches.map(fdOf)]));
     const untilAlarmMs = Math.max(0, this.#alarmMs - NODE_KERNEL.now());
-    const blockMs = others.includes('Timeout') ? Math.min(TIMER_BLOCK_MS, untilAlarmMs) : untilAlarmMs;
-    if (set.wait(blockMs) === 0) return;
+    const blockMaxMs = others.includes('Timeout') ? TIMER_BLOCK_MS : BLOCK_MAX_MS;
+    this.#look(Math.min(blockMaxMs, untilAlarmMs));
+  }
+
+  /** One context that always has work must not keep others, or its own descriptors, from being seen. */
+  #glance(): void {
+    if (this.#watches.length === 0 || NODE_KERNEL.now() - this.#lookedMs < GLANCE_EVERY_MS) return;
+    this.#look(0);
+  }
+
+  #look(blockMs: number): void {
+    const set = (this.#pollSet ??= NODE_KERNEL.createPollSet([this.#loopFd, ...this.#watches.map(fdOf)]));
+    const readyCount = set.wait(blockMs);
+    this.#lookedMs = NODE_KERNEL.now();
+    if (readyCount === 0) return;
     const watches = this.#watches;
     for (let index = 0; index < watches.length; index += 1) {
       // A handler may have ended watches of the same round.

@@ -18,6 +18,9 @@ export type BlockingWorkerRequest =
   | 'watchInTask'
   | 'timeout'
   | 'timer'
+  | 'unrefTimer'
+  | 'busy'
+  | 'idle'
   | 'immediates'
   | 'end';
 
@@ -42,6 +45,11 @@ function watched(): Promise<unknown> {
   });
 }
 
+let isBusy = false;
+const busy = context.createBottomHalf(() => {
+  if (isBusy) busy.schedule();
+});
+
 const WORK: Record<BlockingWorkerRequest, () => Promise<unknown>> = {
   file: async () => (await readFile(import.meta.filename)).length > 0,
   // The loop is told of it from within one of its callbacks.
@@ -54,6 +62,18 @@ const WORK: Record<BlockingWorkerRequest, () => Promise<unknown>> = {
     }),
   timeout: async () => await new Promise((resolve) => void setTimeout(resolve, 3, true)),
   timer: async () => await new Promise((resolve) => context.createTimer(() => resolve(true)).arm(3)),
+  unrefTimer: async () =>
+    await new Promise((resolve) => AbortSignal.timeout(3).addEventListener('abort', () => resolve(true))),
+  // There is always another turn to run.
+  busy: async () => {
+    isBusy = true;
+    busy.schedule();
+    return true;
+  },
+  idle: async () => {
+    isBusy = false;
+    return true;
+  },
   immediates: async () => {
     for (let count = 0; count < 20; count += 1) await new Promise((resolve) => void setImmediate(resolve));
     return true;
