@@ -7,8 +7,8 @@ import {
 /**
  * What the senders of a domain's events know of it and keep between them. In Xen this is private memory of the hypervisor,
  * which does all sending; here domains send, so it lies in the memory that a sender maps, beside shared_info. The hypervisor
- * writes all of it but the lock and what the lock protects. A receiver that scribbles into its own area harms itself: senders
- * check every index that they take from it.
+ * writes all of it but the lock and what the lock protects. A receiver that scribbles into its own area loses events, and costs
+ * each sender no more than a bounded look at it: senders check every index that they take from it.
  *
  * The members are places in the region: indices of 32-bit words, except `route` and `lastQueue`, which are indices of
  * 16-bit words. A queue is `vcpu << 4 | priority`.

@@ -38,9 +38,17 @@ export const QUEUE_MASK: number = (XEN_LEGACY_MAX_VCPUS << QUEUES_PER_VCPU_SHIFT
  * the pending bit: more failures are made by an owner who does not keep to the protocol.
  */
 const LINK_TRIES_MAX = 8;
-/** Passes over what others left, and tries to leave something: bounds for a receiver who scribbles into its area. */
+/**
+ * Bounds of one send, for a receiver that scribbles into its area: passes over what others left, ports looked at in them, and
+ * tries to leave something. Who reaches one leaves the rest to the next sender; honest senders would have to leave so many ports
+ * while one of them holds the lock.
+ */
 const PASSES_MAX = 4096;
+export const LOOKS_MAX = 32_768;
 const DEFER_TRIES_MAX = 64;
+
+/** Ports that the send under way may still look at; sends do not nest. */
+let looksLeft = 0;
 
 /** Posts an event. `sender` is a domain id, or `DOMID_XEN`. Synchronous, waits for nobody, allocates nothing. */
 export function postFifo(target: EventTarget, area: DeliveryArea, port: number, sender: number): void {
@@ -91,18 +99,20 @@ export function leave(target: EventTarget, area: DeliveryArea, owner: number, is
   const words = target.region.i32;
   let wakes = isDue;
   let passes = 0;
+  looksLeft = LOOKS_MAX;
   while (Atomics.compareExchange(words, area.lock, owner, 0) !== owner) {
     const held = Atomics.and(words, area.lock, ~LOCK_MORE);
     if ((held & LOCK_OWNER_MASK) !== owner) break;
     if (linkDeferred(target, area)) wakes = true;
     passes += 1;
-    if (passes < PASSES_MAX) continue;
+    if (passes < PASSES_MAX && looksLeft > 0) continue;
     Atomics.store(words, area.lock, LOCK_MORE);
     break;
   }
   if (wakes) target.wake();
 }
 
+/** One pass. What it does not come to keeps its bit in the summary. */
 function linkDeferred(target: EventTarget, area: DeliveryArea): boolean {
   const words = target.region.i32;
   let isDue = false;
@@ -110,6 +120,10 @@ function linkDeferred(target: EventTarget, area: DeliveryArea): boolean {
     if (Atomics.load(words, index) === 0) continue;
     let groups = Atomics.exchange(words, index, 0);
     while (groups !== 0) {
+      if (looksLeft <= 0) {
+        Atomics.or(words, index, groups);
+        return isDue;
+      }
       const word = ((index - area.summary) << 5) + (31 - Math.clz32(groups & -groups));
       groups &= groups - 1;
       if (word << 5 < area.portCount && linkDeferredWord(target, area, word)) isDue = true;
@@ -125,6 +139,7 @@ function linkDeferredWord(target: EventTarget, area: DeliveryArea, word: number)
   while (bits !== 0) {
     const bit = bits & -bits;
     bits ^= bit;
+    looksLeft -= 1;
     const port = (word << 5) + (31 - Math.clz32(bit));
     if (eventWordIndex(words, area, port) < 0) continue; // its page is still missing
     // Before the look at the event word: who sets it again after that look leaves the bit again too.

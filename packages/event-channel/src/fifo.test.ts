@@ -12,7 +12,7 @@ import { describe, expect, it } from 'vitest';
 import type { EventChannelError, EventTarget } from './contract.ts';
 import { LOCK_MORE, deliveryArea, deliveryAreaSize } from './delivery-area.ts';
 import { createEventChannels } from './event-channels.ts';
-import { postFifo } from './fifo-post.ts';
+import { LOOKS_MAX, postFifo } from './fifo-post.ts';
 import { BUSY, LINK, LINKED, PENDING, eventWordIndex } from './fifo-words.ts';
 import { inProcessHypercalls } from './in-process-hypercalls.ts';
 import { PORT_TABLE_ENTRY_SIZE } from './port-table.ts';
@@ -85,6 +85,23 @@ async function channelTo(
   right.channels.onEvent(to, handler);
   left.channels.dispatch();
   return [from, to];
+}
+
+/** The delivery area of a domain with all ports, each with an event word, as it has scribbled it: nobody holds the lock. */
+function scribbledArea() {
+  const vcpuMax = 1;
+  const place = XEN_PAGE_SIZE;
+  const area = deliveryArea(place, EVTCHN_FIFO_NR_CHANNELS, vcpuMax);
+  const end = Math.ceil((place + deliveryAreaSize(EVTCHN_FIFO_NR_CHANNELS, vcpuMax)) / XEN_PAGE_SIZE);
+  const region = memoryRegion(new SharedArrayBuffer((end + 2) * XEN_PAGE_SIZE));
+  const words = region.i32;
+  const [control, page] = [(end * XEN_PAGE_SIZE) / 4, ((end + 1) * XEN_PAGE_SIZE) / 4];
+  words[area.abi] = 1;
+  words[area.control] = control;
+  words.fill(page, area.pages, area.pages + EVTCHN_FIFO_MAX_EVENT_ARRAY_PAGES);
+  words[area.lock] = LOCK_MORE;
+  const target: EventTarget = { region, sharedInfoOffset: 0, wake: () => {}, delivery: area };
+  return { region, area, post: (port: number) => postFifo(target, area, port, 7) };
 }
 
 describe('the size of the ABI', () => {
@@ -204,6 +221,29 @@ describe('the lock of the queues', () => {
     right.target.region.i32[right.target.delivery!.lock] = 0;
     machine.tables.reset(B, B);
     expect(machine.tables.abiOf(B)).toBe('2l');
+  });
+
+  it('who finds more left than a sender could have left looks at so many ports, and leaves the rest to the next', () => {
+    const { region, area, post } = scribbledArea();
+    const leftBits = (): number => {
+      let count = 0;
+      for (let index = area.deferred; index < area.deferred + area.portCount / 32; index += 1)
+        for (let bits = region.i32[index]!; bits !== 0; bits &= bits - 1) count += 1;
+      return count;
+    };
+    region.i32.fill(-1, area.summary, area.deferred + area.portCount / 32);
+    let before = leftBits();
+    expect(before).toBe(area.portCount);
+    for (let send = 0; send < area.portCount / LOOKS_MAX; send += 1) {
+      expect(region.i32[area.lock]).toBe(LOCK_MORE);
+      post(1 + send);
+      const after = leftBits();
+      expect(before - after).toBeGreaterThanOrEqual(LOOKS_MAX);
+      expect(before - after).toBeLessThan(LOOKS_MAX + 64);
+      before = after;
+    }
+    post(100);
+    expect([leftBits(), region.i32[area.lock]]).toEqual([0, 0]);
   });
 
   it('a receiver that scribbles into its area makes senders neither throw nor hang', async () => {
