@@ -13,24 +13,16 @@ const MTU = 9000;
 /** An IPv4 and an ICMP header. */
 const PING_HEADERS_SIZE = 28;
 
-/** Each ping checks the echo's checksum, and iperf3 those of TCP and UDP: in the kernel, as the interfaces do not. */
-async function ping({ guestSide }: Wire, address: string, size: number): Promise<string> {
-  return await guestSide.check(
-    'ping',
-    '-n',
-    '-q',
-    '-c',
-    '3',
-    '-i',
-    '0.02',
-    '-W',
-    '2',
-    '-s',
-    String(size),
-    '-M',
-    'do',
-    address,
-  );
+const PING_COUNT = 3;
+const PING_TIMEOUT_S = '10';
+
+/**
+ * Each is answered, or this rejects. One at a time: of several, ping waits for the last answer only as long as two others took.
+ * ping checks the echo's checksum, and iperf3 those of TCP and UDP: in the kernel, as the interfaces do not.
+ */
+async function ping({ guestSide }: Wire, address: string, size: number): Promise<void> {
+  const words = ['-n', '-q', '-c', '1', '-W', PING_TIMEOUT_S, '-s', String(size), '-M', 'do', address];
+  for (let count = 0; count < PING_COUNT; count += 1) await guestSide.check('ping', ...words);
 }
 
 /** The kernels' neighbour tables and queues come up by and by, and what they lose meanwhile is theirs. */
@@ -71,9 +63,9 @@ describe.skipIf(reason !== undefined)(
         await using wire = await createWire({ wanted, mtu: MTU });
         await untilAnswered(wire);
         for (const size of [0, 1, 56, 1472, 1473, 4000, MTU - PING_HEADERS_SIZE]) {
-          expect(await ping(wire, DOM0_IP, size)).toContain('3 received');
+          await ping(wire, DOM0_IP, size);
         }
-        expect(await ping(wire, DOM0_IP6, 1400)).toContain('3 received');
+        await ping(wire, DOM0_IP6, 1400);
         await measure(wire, name);
         const { guest, dom0 } = await wire.report();
         console.log(`${name}: driver ${JSON.stringify(guest.driver)}, device ${JSON.stringify(dom0)}`);
