@@ -4,6 +4,7 @@ import { closeFd, dupFd, openFdCount } from './fd.ts';
 import { PollSet } from './poll-set.ts';
 import { startProgram } from './testing/child-process.ts';
 import { describeWithFfi } from './testing/describe-with-ffi.ts';
+import { runProgram } from './testing/run-program.ts';
 import { watchReadable } from './watch.ts';
 
 const PEER = new URL('./testing/peer-program.ts', import.meta.url);
@@ -23,6 +24,18 @@ describeWithFfi('EventFd', () => {
     using other = EventFd.fromFd(dupFd(event.fd));
     for (let i = 0; i < 3; i++) other.write();
     expect(event.read()).toBe(true);
+  });
+
+  it('a read does not wait, also where another owner of the open file made it blocking', () => {
+    const program = `
+      import { EventFd } from '@virtlab/linux';
+      import { makeBlocking } from './testing/odd-descriptors.ts';
+      const event = EventFd.create();
+      makeBlocking(event.fd);
+      event.write();
+      console.log(event.read(), event.read());
+    `;
+    expect(runProgram(program)).toBe('true false');
   });
 
   it('close is idempotent; afterwards a call fails instead of reaching a reused descriptor', () => {

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { isMainThread } from 'node:worker_threads';
 import type * as Koffi from 'koffi';
 import { LinuxError, linuxError } from './linux-error.ts';
 
@@ -12,11 +13,13 @@ export interface LibC {
   fallocate(fd: number, mode: number, offset: number, size: number): number;
   flock(fd: number, operation: number): number;
   fcntl(fd: number, command: number, type: 'int', value: number): number;
+  fstatfs(fd: number, into: Pointer): number;
   mmap(at: Pointer, size: number, protection: number, flags: number, fd: number, offset: number): bigint;
   munmap(at: Pointer, size: number): number;
   eventfd(initial: number, flags: number): number;
   eventfd_write(fd: number, value: number): number;
   read(fd: number, into: Pointer, size: number): number;
+  preadv2(fd: number, vectors: Pointer, count: number, offset: number, flags: number): number;
   write(fd: number, from: Pointer, size: number): number;
   open(path: string, flags: number): number;
   ioctl(fd: number, request: number, type: 'void *' | 'unsigned long', value: Pointer | number): number;
@@ -32,6 +35,7 @@ export interface LibC {
   getsockopt(fd: number, level: number, name: number, into: Pointer, size: Pointer): number;
   sendmsg(fd: number, message: Pointer, flags: number): number;
   recvmsg(fd: number, message: Pointer, flags: number): number;
+  _exit(status: number): void;
 }
 
 export interface Ffi {
@@ -49,11 +53,13 @@ const PROTOTYPES: Readonly<Record<keyof LibC, string>> = {
   fallocate: 'int fallocate(int, int, long, long)',
   flock: 'int flock(int, int)',
   fcntl: 'int fcntl(int, int, ...)',
+  fstatfs: 'int fstatfs(int, void *)',
   mmap: 'void *mmap(void *, unsigned long, int, int, int, long)',
   munmap: 'int munmap(void *, unsigned long)',
   eventfd: 'int eventfd(unsigned int, int)',
   eventfd_write: 'int eventfd_write(int, uint64_t)',
   read: 'long read(int, void *, unsigned long)',
+  preadv2: 'long preadv2(int, void *, int, long, int)',
   write: 'long write(int, void *, unsigned long)',
   open: 'int open(const char *, int, ...)',
   ioctl: 'int ioctl(int, unsigned long, ...)',
@@ -69,7 +75,13 @@ const PROTOTYPES: Readonly<Record<keyof LibC, string>> = {
   getsockopt: 'int getsockopt(int, int, int, void *, void *)',
   sendmsg: 'long sendmsg(int, void *, int)',
   recvmsg: 'long recvmsg(int, void *, int)',
+  _exit: 'void _exit(int)',
 };
+
+/** dlopen(3), of glibc and musl alike. */
+const RTLD_LAZY = 0x1;
+const RTLD_NOLOAD = 0x4;
+const RTLD_NODELETE = 0x1000;
 
 /** Architectures whose kernel ABI has the layouts of kernel-abi.ts. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64'];
@@ -86,8 +98,10 @@ function load(): Ffi | { readonly reason: string } {
     };
   }
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
+    const require = createRequire(import.meta.url);
+    const koffi = require('koffi') as typeof Koffi;
     const library = koffi.load(null);
+    if (!isMainThread) keepMapped(library, Object.keys(require.cache));
     const libc: Partial<Record<keyof LibC, unknown>> = {};
     for (const name of Object.keys(PROTOTYPES) as (keyof LibC)[]) libc[name] = library.func(PROTOTYPES[name]);
     return { koffi, libc: libc as LibC };
@@ -96,6 +110,22 @@ function load(): Ffi | { readonly reason: string } {
       reason: `The native FFI (koffi) does not load: ${error instanceof Error ? error.message : String(error)}`,
     };
   }
+}
+
+/**
+ * When the last thread that loaded a native module ends, Node unmaps it, and only then does libuv call what closes the handles
+ * that the thread had open: the process would die of a jump into nothing. So what a worker loads stays, as what the main thread
+ * loads does.
+ */
+function keepMapped(library: Koffi.LibraryHandle, modulePaths: readonly string[]): void {
+  const dlopen = library.func('void *dlopen(const char *, int)') as (
+    path: string,
+    mode: number,
+  ) => bigint | null;
+  const path = modulePaths.findLast((each) => each.endsWith('koffi.node'));
+  const isKept = path !== undefined && Boolean(dlopen(path, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
+  if (!isKept)
+    throw new Error('its library is not found, and would be gone before the handles of this thread');
 }
 
 /**

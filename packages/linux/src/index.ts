@@ -1,4 +1,5 @@
 export { linuxFfi, type FfiAvailability } from './ffi.ts';
+export { exitNow } from './exit-now.ts';
 export { LinuxError } from './linux-error.ts';
 export { closeFd, dupFd, openFdCount } from './fd.ts';
 export { punchHole, tryLockFile, zeroRange } from './file-space.ts';
@@ -7,6 +8,7 @@ export {
   SHARED_MAPPING_SIZE_MAX,
   mapShared,
   memfdCreate,
+  memoryPageSize,
   type MapOptions,
   type MemfdOptions,
   type SharedMapping,
@@ -22,6 +24,7 @@ export {
   type UnixStreamOptions,
 } from './unix-stream.ts';
 export { isListening } from './listening.ts';
+export { removeLeftSocket } from './left-socket.ts';
 export { UnixStreamServer, type ListenOptions } from './unix-stream-server.ts';
 export { inNetworkNamespace } from './network-namespace.ts';
 export {

@@ -12,6 +12,7 @@ export const EINVAL = 22;
 export const ENFILE = 23;
 export const EMFILE = 24;
 export const EBADFD = 77;
+export const EOPNOTSUPP = 95;
 export const ENOBUFS = 105;
 export const ECONNREFUSED = 111;
 
@@ -31,6 +32,9 @@ export const O_CLOEXEC = 0o2000000;
 export const EFD_NONBLOCK: number = O_NONBLOCK;
 export const EFD_CLOEXEC: number = O_CLOEXEC;
 
+// linux/fs.h
+export const RWF_NOWAIT = 0x8;
+
 // linux/falloc.h; asm-generic/fcntl.h
 export const FALLOC_FL_KEEP_SIZE = 0x1;
 export const FALLOC_FL_PUNCH_HOLE = 0x2;
@@ -49,8 +53,13 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
+// linux/magic.h; asm-generic/statfs.h: struct statfs, whose first words are its type and the size of a block
+export const HUGETLBFS_MAGIC = 0x9584_58f6n;
+export const STATFS_SIZE = 120;
+
 // asm-generic/poll.h; struct pollfd { int fd; short events; short revents; }
 export const POLLIN = 0x1;
+export const POLLHUP = 0x10;
 export const POLLNVAL = 0x20;
 export const POLLFD_SIZE = 8;
 
@@ -65,6 +74,7 @@ export const SCM_RIGHTS = 1;
 /** net/scm.h SCM_MAX_FD: the kernel refuses more descriptors in one message. */
 export const SCM_MAX_FD = 253;
 export const MSG_CTRUNC = 0x8;
+export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 /** sizeof(sun_path), terminator included. */

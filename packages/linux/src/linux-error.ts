@@ -20,3 +20,11 @@ export function linuxError(errno: number, syscall: string, detail: string = ''):
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
   return new LinuxError(code, syscall, detail === '' ? text : `${text} (${detail})`);
 }
+
+/** A call of `node:fs` that failed, as an error of this package; anything else as it is. */
+export function fromNodeError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof LinuxError) return error;
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined) return error;
+  return new LinuxError(code, syscall, message.replace(`${code}: `, ''));
+}

@@ -1,9 +1,10 @@
-import { spawnSync } from 'node:child_process';
 import { ftruncateSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { closeFd, openFdCount } from './fd.ts';
-import { SHARED_MAPPING_SIZE_MAX, mapShared, memfdCreate } from './shared-memory.ts';
+import { SHARED_MAPPING_SIZE_MAX, mapShared, memfdCreate, memoryPageSize } from './shared-memory.ts';
 import { startProgram } from './testing/child-process.ts';
+import { HugePages } from './testing/huge-pages.ts';
+import { runProgram } from './testing/run-program.ts';
 import { describeWithFfi } from './testing/describe-with-ffi.ts';
 import { PLAIN_WORD, SUM16_INDEX, SUM_WORD, addTogether } from './testing/peer-program.ts';
 
@@ -86,6 +87,25 @@ describeWithFfi('shared memory', () => {
     expect(live[0]).toBe(0xee);
   });
 
+  it('revoke takes nothing of the data that this process may have (RLIMIT_DATA)', () => {
+    const program = `
+      import { readFileSync } from 'node:fs';
+      import { mapShared, memfdCreate } from '@virtlab/linux';
+      const dataSize = () => Number(/VmData:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]) * 1024;
+      const size = 2 ** 32;
+      const fd = memfdCreate('large', size);
+      const mappings = [mapShared(fd, size), mapShared(fd, size)];
+      const views = mappings.map(({ buffer }) => new Uint8Array(buffer));
+      views[0][5] = 9;
+      const before = dataSize();
+      for (const mapping of mappings) mapping.revoke();
+      views[0][7] = 1;
+      const isUncounted = dataSize() - before < size / 16;
+      console.log(isUncounted, views[0][5], views[1][7], views[0][size - 1], new Uint8Array(mapShared(fd, 4096).buffer)[5]);
+    `;
+    expect(runProgram(program, '-d 2097152')).toBe('true 0 0 0 9');
+  });
+
   it('address ranges are given back when their buffers are garbage, and not before', () => {
     const program = `
       import { readFileSync } from 'node:fs';
@@ -105,16 +125,7 @@ describeWithFfi('shared memory', () => {
       view[0] = 1;
       console.log(before, ranges(), view[0]);
     `;
-    const flags = [
-      '--expose-gc',
-      '--conditions=@virtlab/source',
-      '--input-type=module-typescript',
-      '--eval',
-      program,
-    ];
-    const cwd = new URL('..', import.meta.url);
-    const { stdout } = spawnSync(process.execPath, flags, { cwd, encoding: 'utf8' });
-    const [before, after, value] = stdout.trim().split(' ').map(Number);
+    const [before, after, value] = runProgram(program).split(' ').map(Number);
     expect(before).toBe(101);
     expect(after).toBeLessThan(20);
     expect(value).toBe(1);
@@ -158,3 +169,43 @@ describeWithFfi('shared memory', () => {
     await peer.stop();
   });
 });
+
+const noHugePages = HugePages.unavailable();
+// A machine may have no room for them, or not allow it: nothing that could be installed.
+describe.skipIf(noHugePages !== undefined)(
+  `huge pages${noHugePages === undefined ? '' : ` (${noHugePages})`}`,
+  () => {
+    it('are refused however they are sealed: a hole in them gives them back, and a touch of it may then be fatal', () => {
+      using pages = new HugePages(2);
+      const fd = pages.memfd(2);
+      expect(() => mapShared(fd, pages.size)).toThrow(expect.objectContaining({ code: 'EPERM' }));
+      expect(() => mapShared(fd, pages.size)).toThrow(/huge pages/);
+      closeFd(fd);
+    });
+
+    it('who takes them maps and revokes whole ones, whatever part is asked for', () => {
+      using pages = new HugePages(2);
+      const fd = pages.memfd(2);
+      expect(memoryPageSize(fd)).toBe(pages.size);
+      expect(() => mapShared(fd, 4096, { offset: 4096, allowShrink: true })).toThrow(RangeError);
+      using kept = mapShared(fd, 2 * pages.size, { allowShrink: true });
+      const part = mapShared(fd, 4096, { offset: pages.size, allowShrink: true });
+      closeFd(fd);
+      const [live, stale] = [new Uint8Array(kept.buffer), new Uint8Array(part.buffer)];
+      expect(stale.length).toBe(4096);
+      live.fill(0xee);
+      expect(stale[0]).toBe(0xee);
+      part.revoke();
+      expect(stale.every((byte) => byte === 0)).toBe(true);
+      stale[0] = 1;
+      expect(live[pages.size]).toBe(0xee);
+    });
+
+    it('memory of others has plain pages, and what has no seals is not asked', () => {
+      const fd = memfdCreate('plain', SIZE);
+      expect(memoryPageSize(fd)).toBe(4096);
+      closeFd(fd);
+      expect(memoryPageSize(0)).toBe(4096);
+    });
+  },
+);

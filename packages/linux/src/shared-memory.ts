@@ -1,12 +1,14 @@
 import { fstatSync } from 'node:fs';
-import { ffi, lastError, type LibC } from './ffi.ts';
+import { ffi, lastErrno, lastError, type LibC } from './ffi.ts';
 import { closeFd } from './fd.ts';
 import {
+  EINTR,
   F_ADD_SEALS,
   F_GET_SEALS,
   F_SEAL_GROW,
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
+  HUGETLBFS_MAGIC,
   MAP_ANONYMOUS,
   MAP_FAILED,
   MAP_FIXED,
@@ -17,6 +19,7 @@ import {
   MFD_CLOEXEC,
   PROT_READ,
   PROT_WRITE,
+  STATFS_SIZE,
 } from './kernel-abi.ts';
 import { LinuxError } from './linux-error.ts';
 
@@ -56,11 +59,10 @@ export function memfdCreate(name: string, size: number, options: MemfdOptions = 
 }
 
 export interface MapOptions {
-  /** Byte offset in the file, a multiple of the page size. Default 0. */
+  /** Byte offset in the file, a multiple of its page size (`memoryPageSize`). Default 0. */
   readonly offset?: number;
   /**
-   * Map memory that its owner can shrink: a touch of what it cut off kills this process (SIGBUS). Default
-   * false.
+   * Map memory that its owner can take back: a touch of what is gone kills this process (SIGBUS). Default false.
    */
   readonly allowShrink?: boolean;
 }
@@ -72,7 +74,7 @@ let released: FinalizationRegistry<{ at: bigint; size: number }> | undefined;
  * Memory shared with other processes. `buffer` aliases it; keep one buffer per mapping, for making one costs
  * tens of microseconds.
  *
- * `revoke` (also `Symbol.dispose`) ends the sharing at once by mapping private zero pages over the range:
+ * `revoke` (also `Symbol.dispose`) ends the sharing at once by mapping zero pages of its own over the range:
  * views that somebody still holds read zeros and write nowhere, and never fault. The address range itself is
  * unmapped when the buffer is garbage. `buffer` must not be transferred (`ArrayBuffer.prototype.transfer`):
  * the collector would then take the range for unused.
@@ -83,16 +85,19 @@ export class SharedMapping implements Disposable {
   readonly size: number;
   readonly #libc: LibC;
   readonly #at: bigint;
+  /** Bytes of the range, in whole pages of what was mapped: less of a huge page can be neither replaced nor unmapped. */
+  readonly #rangeSize: number;
   #revoked = false;
 
   /** Use `mapShared`. */
-  constructor(libc: LibC, at: bigint, size: number, buffer: ArrayBuffer) {
+  constructor(libc: LibC, at: bigint, rangeSize: number, buffer: ArrayBuffer) {
     this.#libc = libc;
     this.#at = at;
-    this.size = size;
+    this.#rangeSize = rangeSize;
+    this.size = buffer.byteLength;
     this.buffer = buffer;
     released ??= new FinalizationRegistry((range) => void libc.munmap(range.at, range.size));
-    released.register(buffer, { at, size });
+    released.register(buffer, { at, size: rangeSize });
   }
 
   get revoked(): boolean {
@@ -100,14 +105,24 @@ export class SharedMapping implements Disposable {
   }
 
   /**
-   * Ends the sharing; further calls do nothing. Throws `LinuxError` when the kernel has no room for the
-   * mapping.
+   * Ends the sharing; further calls do nothing. Throws `LinuxError` when the kernel has no room for the mapping that takes its
+   * place, and shares on.
+   *
+   * That is a memfd of its own, of which only pages that are touched count. Private memory would count whole, as data of this
+   * process that nobody means to use: under RLIMIT_DATA or vm.overcommit_memory 2 nothing would be left for what does. It serves
+   * where no descriptor is to be had.
    */
   revoke(): void {
     if (this.#revoked) return;
-    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-    const at = this.#libc.mmap(this.#at, this.size, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (at !== this.#at) throw lastError('mmap', 'revoking a mapping');
+    const fd = emptyMemory(this.#rangeSize);
+    try {
+      const flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
+      const protection = PROT_READ | PROT_WRITE;
+      const at = this.#libc.mmap(this.#at, this.#rangeSize, protection, flags | MAP_FIXED, fd, 0);
+      if (at !== this.#at) throw lastError('mmap', 'revoking a mapping');
+    } finally {
+      if (fd >= 0) closeFd(fd);
+    }
     this.#revoked = true;
   }
 
@@ -121,29 +136,21 @@ export class SharedMapping implements Disposable {
  * once.
  *
  * Throws `RangeError` for a size that is not positive or over 4 GiB and for a misaligned offset; `LinuxError`
- * `EPERM` when the memory is not sealed against shrinking (unless `allowShrink`), `EINVAL` when the file is
- * shorter than the range, and what mmap(2) says.
+ * `EPERM` (unless `allowShrink`) when the memory is not sealed against shrinking or is huge pages, which can be taken back by
+ * a hole however they are sealed, `EINVAL` when the file is shorter than the range, and what mmap(2) says.
  */
 export function mapShared(fd: number, size: number, options: MapOptions = {}): SharedMapping {
   const offset = options.offset ?? 0;
   if (!Number.isSafeInteger(size) || size <= 0 || size > SHARED_MAPPING_SIZE_MAX) {
     throw new RangeError(`Mapping size ${size} is not in 1..${SHARED_MAPPING_SIZE_MAX}`);
   }
-  if (!Number.isSafeInteger(offset) || offset < 0 || offset % PAGE_SIZE !== 0) {
-    throw new RangeError(`Mapping offset ${offset} is not a multiple of the page size`);
-  }
   const { koffi, libc } = ffi('mmap');
-  // The seal is looked at before the size: sealed memory cannot shrink between this look and the mapping.
-  if (!(options.allowShrink ?? false)) {
-    const seals = libc.fcntl(fd, F_GET_SEALS, 'int', 0);
-    if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
-      throw new LinuxError(
-        'EPERM',
-        'mmap',
-        `fd ${fd} lacks F_SEAL_SHRINK: its owner could shrink it under the mapping`,
-      );
-    }
+  const pageSize = memoryPageSize(fd);
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset % pageSize !== 0) {
+    throw new RangeError(`Mapping offset ${offset} is not a multiple of the page size, ${pageSize}`);
   }
+  // The seal is looked at before the size: sealed memory cannot shrink between this look and the mapping.
+  if (!(options.allowShrink ?? false)) assertKept(libc, fd, pageSize);
   const fileSize = fstatSync(fd).size;
   if (offset + size > fileSize) {
     throw new LinuxError(
@@ -152,7 +159,45 @@ export function mapShared(fd: number, size: number, options: MapOptions = {}): S
       `range ${offset}+${size} is beyond the end of fd ${fd} (${fileSize} bytes)`,
     );
   }
-  const at = libc.mmap(null, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+  const rangeSize = Math.ceil(size / pageSize) * pageSize;
+  if (rangeSize > SHARED_MAPPING_SIZE_MAX)
+    throw new RangeError(`A page of ${pageSize} bytes is too large to map`);
+  const at = libc.mmap(null, rangeSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
   if (at === MAP_FAILED) throw lastError('mmap', `fd ${fd}, ${size} bytes`);
-  return new SharedMapping(libc, at, size, koffi.view(at, size));
+  return new SharedMapping(libc, at, rangeSize, koffi.view(at, size));
+}
+
+/** What is mapped of a file is whole pages: of huge ones (hugetlbfs, MFD_HUGETLB) the size of one, else that of a page. */
+export function memoryPageSize(fd: number): number {
+  const { libc } = ffi('fstatfs');
+  // A file system of another process (FUSE) need not answer the question below; none of its files answers this one.
+  if (libc.fcntl(fd, F_GET_SEALS, 'int', 0) < 0) return PAGE_SIZE;
+  const words = new BigInt64Array(STATFS_SIZE / 8);
+  while (libc.fstatfs(fd, new Uint8Array(words.buffer)) < 0) {
+    if (lastErrno() !== EINTR) throw lastError('fstatfs', `fd ${fd}`);
+  }
+  return words[0] === HUGETLBFS_MAGIC ? Number(words[1]) : PAGE_SIZE;
+}
+
+/** A descriptor of zeros, or -1 where none can be opened. */
+function emptyMemory(size: number): number {
+  try {
+    return memfdCreate('revoked', size, { seal: false });
+  } catch (error) {
+    if (error instanceof LinuxError) return -1;
+    throw error;
+  }
+}
+
+function assertKept(libc: LibC, fd: number, pageSize: number): void {
+  const seals = libc.fcntl(fd, F_GET_SEALS, 'int', 0);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
+    const detail = `fd ${fd} lacks F_SEAL_SHRINK: its owner could shrink it under the mapping`;
+    throw new LinuxError('EPERM', 'mmap', detail);
+  }
+  // A hole gives pages back to the pool, sealed or not, and a touch of it is fatal when the pool has none (mm/hugetlb.c).
+  if (pageSize !== PAGE_SIZE) {
+    const detail = `fd ${fd} is huge pages: its owner could take them back under the mapping`;
+    throw new LinuxError('EPERM', 'mmap', detail);
+  }
 }

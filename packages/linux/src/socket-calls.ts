@@ -15,7 +15,10 @@ import {
   MSGHDR_SIZE,
   MSG_CMSG_CLOEXEC,
   MSG_CTRUNC,
+  MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  POLLFD_SIZE,
+  POLLHUP,
   SCM_MAX_FD,
   SCM_RIGHTS,
   SOCK_CLOEXEC,
@@ -149,6 +152,12 @@ export function connectUnix(fd: number, path: string): number {
 }
 
 /**
+ * Never by the descriptor's own flag: O_NONBLOCK belongs to the open file, so whoever sent us a socket can take it off.
+ */
+const SEND_FLAGS = MSG_NOSIGNAL | MSG_DONTWAIT;
+const RECEIVE_FLAGS = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
+
+/**
  * Sends up to a chunk of `bytes` from `from`, with `fds` on the first byte. The bytes taken, or -1 when it
  * would block.
  */
@@ -160,7 +169,7 @@ export function sendChunk(fd: number, bytes: Uint8Array, from: number, fds: read
   message.prepare(size, fds.length === 0 ? 0 : CMSG_DATA + 4 * fds.length);
   if (fds.length > 0) message.putFds(fds);
   for (;;) {
-    const sent = native.libc.sendmsg(fd, message.at, MSG_NOSIGNAL);
+    const sent = native.libc.sendmsg(fd, message.at, SEND_FLAGS);
     if (sent >= 0) return sent;
     const errno = lastErrno();
     if (errno === EAGAIN) return -1;
@@ -183,7 +192,7 @@ export function receiveChunk(fd: number, fdsMax: number): Received | undefined {
   const message = area(native);
   for (;;) {
     message.prepare(MESSAGE_CHUNK_SIZE, fdsMax === 0 ? 0 : CMSG_DATA + 4 * fdsMax);
-    const size = native.libc.recvmsg(fd, message.at, MSG_CMSG_CLOEXEC);
+    const size = native.libc.recvmsg(fd, message.at, RECEIVE_FLAGS);
     if (size >= 0) {
       return { bytes: message.data.slice(0, size), fds: message.takeFds(), truncated: message.truncated };
     }
@@ -191,6 +200,17 @@ export function receiveChunk(fd: number, fdsMax: number): Received | undefined {
     if (errno === EAGAIN) return undefined;
     if (errno !== EINTR) throw linuxError(errno, 'recvmsg');
   }
+}
+
+/** Whether the other end is closed: all that it sent can be read, and nobody hears what is sent. */
+export function hasHungUp(fd: number): boolean {
+  const set = new Int32Array([fd, 0]);
+  const bytes = new Uint8Array(set.buffer, 0, POLLFD_SIZE);
+  const { libc } = ffi('poll');
+  while (libc.poll(bytes, 1, 0) < 0) {
+    if (lastErrno() !== EINTR) throw lastError('poll');
+  }
+  return (new Int16Array(set.buffer)[3]! & POLLHUP) !== 0;
 }
 
 export interface PeerCredentials {

@@ -96,7 +96,7 @@ export class TapDevice implements Disposable {
 
   /**
    * What `read` may hand over unfinished from now on; segmentation needs `checksum`. Answers whether the kernel can do it
-   * all: before Linux 6.2 it segments UDP itself, which is what false says.
+   * all: before Linux 6.2 it segments UDP itself, which is what false says, and of an interface that was deleted nothing is left.
    */
   setOffloads({ checksum, tso4, tso6, ecn, uso }: TapOffloads): boolean {
     if (!checksum) return this.#setOffload(0);
@@ -153,7 +153,8 @@ export class TapDevice implements Disposable {
     if (this.#fd < 0)
       throw new LinuxError('EBADF', 'ioctl(TUNSETOFFLOAD)', `TAP interface ${this.name} is closed`);
     if (this.#libc.ioctl(this.#fd, abi.TUNSETOFFLOAD, 'unsigned long', flags) >= 0) return true;
-    if (lastErrno() === abi.EINVAL) return false;
+    const errno = lastErrno();
+    if (errno === abi.EINVAL || errno === abi.EBADFD) return false;
     throw lastError('ioctl(TUNSETOFFLOAD)', `TAP interface ${this.name}`);
   }
 }

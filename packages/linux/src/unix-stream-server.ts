@@ -1,9 +1,21 @@
-import { chmodSync, fchmodSync, linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  lstatSync,
+  openSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { closeFd, setNonblocking } from './fd.ts';
 import { ffi, lastErrno, lastError } from './ffi.ts';
-import { ECONNREFUSED, EINTR, EMFILE, ENFILE, ENOENT, SOCK_CLOEXEC, SOCK_NONBLOCK } from './kernel-abi.ts';
-import { LinuxError } from './linux-error.ts';
-import { connectUnix, unixAddress, unixSocket } from './socket-calls.ts';
+import { EINTR, EMFILE, ENFILE, SOCK_CLOEXEC, SOCK_NONBLOCK, UNIX_PATH_MAX } from './kernel-abi.ts';
+import { fromNodeError } from './linux-error.ts';
+import { publishSocket } from './publish-socket.ts';
+import { unixAddress, unixSocket } from './socket-calls.ts';
 import { UnixStream, type UnixStreamOptions } from './unix-stream.ts';
 import { FdWatch } from './watch.ts';
 
@@ -34,13 +46,13 @@ export class UnixStreamServer implements Disposable {
 
   private constructor(
     fd: number,
-    path: string | undefined,
+    { path, inode }: { readonly path?: string; readonly inode?: number },
     onConnection: (stream: UnixStream) => void,
     options: ListenOptions,
   ) {
     this.#fd = fd;
     this.path = path;
-    this.#inode = path === undefined ? undefined : lstatSync(path).ino;
+    this.#inode = inode;
     this.#onConnection = onConnection;
     this.#options = options;
     this.#watch = new FdWatch(fd, () => this.#accept());
@@ -50,33 +62,23 @@ export class UnixStreamServer implements Disposable {
   /**
    * Listens at `path`. Accepted streams belong to `onConnection`. A socket left behind by a dead
    * server is replaced; the socket never appears at `path` before it can be connected to. Throws `LinuxError`
-   * `EADDRINUSE` when somebody listens there, or something that is no socket is there.
+   * `EADDRINUSE` when somebody listens there, or something that is no socket is there, `ENAMETOOLONG` for more than 107 bytes,
+   * `EAGAIN` when somebody else keeps the directory locked (flock(2)) in which a dead socket is to be replaced, and what
+   * the file system says.
    */
   static listen(
     path: string,
     onConnection: (stream: UnixStream) => void,
     options: ListenOptions = {},
   ): UnixStreamServer {
-    const temporary = `${path}.${process.pid}`;
-    const address = unixAddress(temporary);
-    const { libc } = ffi('listen');
+    unixAddress(path); // throws for one that nobody could connect to
     const fd = unixSocket();
     try {
-      // The mode of an unbound socket becomes that of its path, so it is never open to others
-      // (net/unix/af_unix.c).
-      fchmodSync(fd, MODE_BOUND);
-      rmSync(temporary, { force: true });
-      if (libc.bind(fd, address, address.length) < 0) throw lastError('bind', temporary);
-      // What bind made of it was cut by the umask of this process.
-      if (options.mode !== undefined) chmodSync(temporary, options.mode);
-      if (libc.listen(fd, options.backlog ?? BACKLOG) < 0) throw lastError('listen', path);
-      publish(temporary, path);
-      return new UnixStreamServer(fd, path, onConnection, options);
+      const inode = listenAt(fd, path, options);
+      return new UnixStreamServer(fd, { path, inode }, onConnection, options);
     } catch (error) {
       closeFd(fd);
-      throw error;
-    } finally {
-      rmSync(temporary, { force: true });
+      throw fromNodeError(error);
     }
   }
 
@@ -87,7 +89,7 @@ export class UnixStreamServer implements Disposable {
     options: UnixStreamOptions = {},
   ): UnixStreamServer {
     setNonblocking(fd);
-    return new UnixStreamServer(fd, undefined, onConnection, options);
+    return new UnixStreamServer(fd, {}, onConnection, options);
   }
 
   ref(): void {
@@ -99,7 +101,8 @@ export class UnixStreamServer implements Disposable {
   }
 
   /**
-   * Stops listening and removes the path if it is still this server's. Accepted streams live on. Idempotent.
+   * Removes the path if it is still this server's, and then stops listening: as long as the path is there, `publish` finds that
+   * somebody listens. Accepted streams live on. Idempotent.
    */
   close(): void {
     if (this.#fd < 0) return;
@@ -138,24 +141,52 @@ export class UnixStreamServer implements Disposable {
   }
 }
 
-/** Gives the listening socket at `temporary` its name, over a dead socket if one is there. */
-function publish(temporary: string, path: string): void {
-  try {
-    linkSync(temporary, path);
-    return;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+/** The inode of the socket's path. */
+function listenAt(fd: number, path: string, { mode, backlog = BACKLOG }: ListenOptions): number {
+  const { libc } = ffi('listen');
+  using temporary = new TemporaryName(path);
+  const { address } = temporary;
+  // The mode of an unbound socket becomes that of its path, so it is never open to others
+  // (net/unix/af_unix.c).
+  fchmodSync(fd, MODE_BOUND);
+  if (libc.bind(fd, address, address.length) < 0) throw lastError('bind', path);
+  // What bind made of it was cut by the umask of this process.
+  if (mode !== undefined) chmodSync(temporary.path, mode);
+  if (libc.listen(fd, backlog) < 0) throw lastError('listen', path);
+  const inode = lstatSync(temporary.path).ino;
+  publishSocket(temporary.path, path);
+  return inode;
+}
+
+/**
+ * Where a socket is bound until it listens: beside its path, on the same file system. The address is the path of that, which is what
+ * ss(8) shows, if it is short enough.
+ */
+class TemporaryName implements Disposable {
+  readonly path: string;
+  readonly address: Uint8Array;
+  readonly #folderFd: number | undefined;
+
+  constructor(path: string) {
+    const tag = randomBytes(4).toString('hex');
+    const beside = `${path}.${tag}`;
+    if (Buffer.byteLength(beside) < UNIX_PATH_MAX) {
+      this.path = beside;
+      this.address = unixAddress(beside);
+      return;
+    }
+    const folder = dirname(path);
+    this.#folderFd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    this.path = join(folder, `.${tag}`);
+    this.address = unixAddress(`/proc/self/fd/${this.#folderFd}/.${tag}`);
   }
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found !== undefined && !found.isSocket())
-    throw new LinuxError('EADDRINUSE', 'listen', `${path} is no socket`);
-  const probe = unixSocket();
-  try {
-    const errno = connectUnix(probe, path);
-    if (errno !== ECONNREFUSED && errno !== ENOENT)
-      throw new LinuxError('EADDRINUSE', 'listen', `somebody listens at ${path}`);
-  } finally {
-    closeFd(probe);
+
+  [Symbol.dispose](): void {
+    if (this.#folderFd !== undefined) closeSync(this.#folderFd);
+    try {
+      unlinkSync(this.path);
+    } catch {
+      // It became the path, or never was: what there is to say, the call before has said.
+    }
   }
-  renameSync(temporary, path);
 }

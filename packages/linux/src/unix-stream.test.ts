@@ -9,6 +9,7 @@ import { mapShared, memfdCreate } from './shared-memory.ts';
 import { socketPair, unixAddress, unixSocket } from './socket-calls.ts';
 import { startProgram } from './testing/child-process.ts';
 import { describeWithFfi } from './testing/describe-with-ffi.ts';
+import { runProgram } from './testing/run-program.ts';
 import { UnixStream, type CloseReason, type UnixStreamOptions } from './unix-stream.ts';
 import { UnixStreamServer } from './unix-stream-server.ts';
 
@@ -231,6 +232,46 @@ describeWithFfi('UnixStream', () => {
     peer.process.kill('SIGKILL');
     expect(await peer.channel.next()).toBeUndefined();
     expect(await peer.stop()).toBeNull();
+  });
+});
+
+describeWithFfi('a socket that another process has, too', () => {
+  it('sends and receives do not wait, although that one made it blocking', () => {
+    const program = `
+      import { UnixStream, dupFd, socketPair } from '@virtlab/linux';
+      import { makeBlocking } from './testing/odd-descriptors.ts';
+      const [fd, peerFd] = socketPair();
+      const stream = UnixStream.fromFd(dupFd(fd), { highWater: 2 ** 24 });
+      makeBlocking(fd);
+      const size = 2 ** 22;
+      stream.send(new Uint8Array(size));
+      const isQueued = stream.queuedSize > 0;
+      const peer = UnixStream.fromFd(peerFd);
+      let received = 0;
+      peer.onData((bytes) => {
+        received += bytes.length;
+        if (received === size) peer.send(Uint8Array.of(7));
+      });
+      stream.onData(([byte]) => {
+        console.log(isQueued, byte);
+        setImmediate(() => {
+          stream.close();
+          peer.close();
+        });
+      });
+    `;
+    expect(runProgram(program)).toBe('true 7');
+  });
+
+  it('tells that the peer has gone also where nobody reads, and with bytes still to be read', () => {
+    const [left, right] = pair();
+    expect(left.isPeerGone).toBe(false);
+    right.send(Uint8Array.of(1));
+    expect(left.isPeerGone).toBe(false);
+    right.close();
+    expect(left.isPeerGone).toBe(true);
+    left.close();
+    expect(left.isPeerGone).toBe(true);
   });
 });
 

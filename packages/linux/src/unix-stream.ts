@@ -3,6 +3,7 @@ import { SCM_MAX_FD } from './kernel-abi.ts';
 import { LinuxError, linuxError } from './linux-error.ts';
 import {
   connectUnix,
+  hasHungUp,
   peerCredentials,
   receiveChunk,
   sendChunk,
@@ -94,6 +95,11 @@ export class UnixStream implements Disposable {
 
   get closed(): boolean {
     return this.#fd < 0;
+  }
+
+  /** Whether the stream is over or the peer has closed its end, asked of the kernel: it is known also without `onData`. */
+  get isPeerGone(): boolean {
+    return this.#fd < 0 || hasHungUp(this.#fd);
   }
 
   /**
