@@ -17,7 +17,7 @@ import {
   createDeviceQueue,
   ringFeatures,
   type QueueAddresses,
-  type QueuePosition,
+  type QueueHandOver,
   type RingViolation,
 } from '@virtlab/vring';
 import { Activation } from './activation.ts';
@@ -205,12 +205,13 @@ export class DeviceHost implements DeviceModel, Disposable {
   }
 
   /**
-   * For transports with `queueStart`: stops one queue once the device has finished what it took from it, and says where
-   * the ring stands then, with which `enableQueue` goes on. The queue is live, and calls are made, until it resolves.
-   * What is not finished in time, or cannot be any more, is given up, and taken again by who goes on. Undefined for a
-   * queue that is not enabled.
+   * For transports with `queueStart`: stops one queue once the device has finished what it took from it, and says what
+   * `enableQueue` needs to go on. The queue is live, and calls are made, until the device has finished or the time is up.
+   * What is not finished then is given up: `start` has the ring give it again, and where it cannot, because something behind
+   * it is finished, it is among `takenChains`, and lost if whoever goes on is not told. Undefined for a queue that is not
+   * enabled.
    */
-  stopQueue(queue: number, options: QueueStopOptions = {}): Promise<QueuePosition> | undefined {
+  stopQueue(queue: number, options: QueueStopOptions = {}): Promise<QueueHandOver> | undefined {
     const hosted = this.#service.queues[queue];
     if (hosted === undefined) return undefined;
     return this.#queueStops.stop(queue, hosted, options, async () => {

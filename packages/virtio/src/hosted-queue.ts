@@ -1,6 +1,7 @@
 import type {
   DescriptorChain,
   DeviceQueue,
+  QueueHandOver,
   QueuePosition,
   RingSnapshot,
   RingViolation,
@@ -92,7 +93,9 @@ export class HostedQueue implements DeviceQueue {
     this.#ring.undoPop(chain);
   }
 
+  /** On a queue that is stopped the chain stays in flight until the release: whoever goes on may have been told of it. */
   push(chain: DescriptorChain, writtenSize: number): void {
+    if (this.#isStopped) return;
     this.#ring.push(chain, writtenSize);
     this.workCount += 1;
     this.counters.requests += 1;
@@ -118,6 +121,10 @@ export class HostedQueue implements DeviceQueue {
 
   position(): QueuePosition {
     return this.#ring.position();
+  }
+
+  handOver(): QueueHandOver {
+    return this.#ring.handOver();
   }
 
   release(): void {

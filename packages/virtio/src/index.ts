@@ -17,6 +17,7 @@ export {
   type DescriptorChain,
   type DeviceQueue,
   type QueueAddresses,
+  type QueueHandOver,
   type QueuePosition,
   type RingFeatures,
   type RingSnapshot,

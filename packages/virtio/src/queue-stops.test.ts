@@ -1,5 +1,6 @@
+import { VIRTIO_F_RING_PACKED, featureBit } from '@virtlab/abi/virtio';
 import { createBufferList, createDriverQueue } from '@virtlab/vring';
-import { ringFeatures, type DeviceQueue } from '@virtlab/vring';
+import { type DescriptorChain, type DeviceQueue, ringFeatures } from '@virtlab/vring';
 import { describe, expect, it } from 'vitest';
 import { identityMemory } from './conformance/memory-bench.ts';
 import { DEFERRED_QUEUE, ECHO_QUEUE, ProbeDevice } from './conformance/probe-device.ts';
@@ -9,14 +10,19 @@ import {
   STATUS_DRIVER_OK,
   STATUS_FEATURES_OK,
 } from './conformance/raw-driver.ts';
+import type { DeviceActivation, VirtioDevice } from './contract.ts';
 import { DeviceHost } from './device-host.ts';
+import { ALL_RING_FEATURES } from './features.ts';
 import { runUntilDone } from './testing/run-until.ts';
 import { SimulatedLoops } from './testing/simulated-loops.ts';
 
 function bench(queueStart = true) {
+  return benchOf(new ProbeDevice(), queueStart);
+}
+
+function benchOf<Device extends VirtioDevice>(device: Device, queueStart = true, features = BASE_FEATURES) {
   const loops = new SimulatedLoops(1);
   const lent = identityMemory();
-  const device = new ProbeDevice();
   const host = new DeviceHost({ device, aio: loops.deviceAio, polling: false });
   const calls: number[] = [];
   host.attach({
@@ -27,7 +33,7 @@ function bench(queueStart = true) {
     configChanged: () => {},
     statusChanged: () => {},
   });
-  const driver = createDriverQueue({ size: 8, dma: lent.dma, features: ringFeatures(BASE_FEATURES) });
+  const driver = createDriverQueue({ size: 8, dma: lent.dma, features: ringFeatures(features) });
   const at = lent.dma.allocate(32);
   const send = (token: number): void => {
     const list = createBufferList();
@@ -37,7 +43,7 @@ function bench(queueStart = true) {
     driver.publish();
   };
   host.writeStatus(STATUS_DRIVER);
-  host.writeDriverFeatures(host.deviceFeatures & BASE_FEATURES);
+  host.writeDriverFeatures(host.deviceFeatures & features);
   host.writeStatus(STATUS_FEATURES_OK);
   const end = (): readonly string[] => {
     host[Symbol.dispose]();
@@ -76,12 +82,12 @@ describe('queues that a transport starts and stops one by one', () => {
     await loops.settle();
     expect([device.deferredCount, host.isQueueEnabled(DEFERRED_QUEUE)]).toEqual([1, true]);
     device.completeDeferred();
-    const position = await runUntilDone(loops, stopping);
-    expect(position).toEqual({ available: 1, used: 1 });
+    const left = await runUntilDone(loops, stopping);
+    expect(left).toEqual({ start: { available: 1, used: 1 }, takenChains: [] });
     expect(calls).toEqual([DEFERRED_QUEUE]);
     expect(host.isQueueEnabled(DEFERRED_QUEUE)).toBe(false);
     expect(host.stopQueue(DEFERRED_QUEUE)).toBeUndefined();
-    host.enableQueue(DEFERRED_QUEUE, driver.addresses, { start: position });
+    host.enableQueue(DEFERRED_QUEUE, driver.addresses, left);
     await loops.settle();
     expect(device.deferredCount).toBe(1);
     device.completeDeferred();
@@ -95,8 +101,8 @@ describe('queues that a transport starts and stops one by one', () => {
     host.writeStatus(STATUS_DRIVER_OK);
     send(1);
     await loops.settle();
-    const position = await runUntilDone(loops, host.stopQueue(DEFERRED_QUEUE, { timeoutMs: 10 })!);
-    expect(position).toEqual({ available: 0, used: 0 });
+    const left = await runUntilDone(loops, host.stopQueue(DEFERRED_QUEUE, { timeoutMs: 10 })!);
+    expect(left).toEqual({ start: { available: 0, used: 0 }, takenChains: [] });
     expect(device.deferredCount).toBe(0);
     expect(end()).toEqual([]);
   });
@@ -146,6 +152,99 @@ describe('queues that a transport starts and stops one by one', () => {
   });
 });
 
+/** Takes what comes, and leaves everything else to the test. */
+class LooseDevice implements VirtioDevice {
+  readonly deviceType = 63;
+  readonly features = ALL_RING_FEATURES;
+  readonly queueSizesMax = [8];
+  readonly configSize = 0;
+  readonly chains: DescriptorChain[] = [];
+  activation: DeviceActivation | undefined;
+  onResetQueue = (): void => {};
+
+  get queue(): DeviceQueue {
+    return this.activation!.queues[0]!;
+  }
+  readConfig(): void {}
+  activate(activation: DeviceActivation): void {
+    this.activation = activation;
+  }
+  processQueue(): void {
+    const chain = this.queue.pop();
+    if (chain === undefined) return;
+    this.chains.push(chain);
+    this.processQueue();
+  }
+  resetQueue(): void {
+    this.onResetQueue();
+    this.chains.length = 0;
+  }
+  reset(): void {}
+}
+
+describe.each([
+  ['split', BASE_FEATURES],
+  ['packed', BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED)],
+])('a queue whose requests were given up: %s', (_, features) => {
+  it('says what its ring does not give again, and goes on with each request once', async () => {
+    const device = new LooseDevice();
+    const { loops, host, driver, calls, send, end } = benchOf(device, true, features);
+    host.enableQueue(0, driver.addresses);
+    host.writeStatus(STATUS_DRIVER_OK);
+    for (const token of [1, 2, 3]) send(token);
+    await loops.settle();
+    // The second is finished and the driver was not told: the stop does that.
+    device.queue.push(device.chains[1]!, 0);
+    const left = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
+    expect(left.takenChains).toHaveLength(1);
+    expect([driver.popUsed(), driver.popUsed(), calls]).toEqual([2, -1, [0]]);
+    host.enableQueue(0, driver.addresses, left);
+    await loops.settle();
+    expect(device.chains).toHaveLength(2);
+    for (const chain of device.chains) device.queue.push(chain, 0);
+    device.activation!.complete(0);
+    expect([driver.popUsed(), driver.popUsed(), driver.popUsed()]).toEqual([1, 3, -1]);
+    expect(driver.violation).toBeUndefined();
+    expect(end()).toEqual([]);
+  });
+
+  it('those of a predecessor that nobody took are handed on', async () => {
+    const device = new LooseDevice();
+    const { loops, host, driver, send, end } = benchOf(device, true, features);
+    host.enableQueue(0, driver.addresses);
+    host.writeStatus(STATUS_DRIVER_OK);
+    for (const token of [1, 2, 3]) send(token);
+    await loops.settle();
+    device.queue.push(device.chains[1]!, 0);
+    const left = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
+    host.enableQueue(0, driver.addresses, left);
+    const again = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
+    expect(again).toEqual(left);
+    expect(device.chains).toEqual([]);
+    expect(end()).toEqual([]);
+  });
+
+  it('writes nowhere what the device pushes once it is stopped', async () => {
+    const device = new LooseDevice();
+    const { loops, host, driver, send, end } = benchOf(device, true, features);
+    host.enableQueue(0, driver.addresses);
+    host.writeStatus(STATUS_DRIVER_OK);
+    for (const token of [1, 2, 3]) send(token);
+    await loops.settle();
+    const ring = (): string => JSON.stringify(driver.snapshot(), (_key, value) => String(value));
+    device.queue.push(device.chains[1]!, 0);
+    let before = '';
+    device.onResetQueue = () => {
+      before = ring();
+      device.queue.push(device.chains[2]!, 0);
+      device.queue.push(device.chains[0]!, 0);
+    };
+    await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
+    expect(ring()).toBe(before);
+    expect(end()).toEqual([]);
+  });
+});
+
 function bindAll(queue: DeviceQueue) {
   return {
     hasAvailable: () => queue.hasAvailable(),
@@ -156,6 +255,7 @@ function bindAll(queue: DeviceQueue) {
     disableKicks: () => queue.disableKicks(),
     enableKicks: () => queue.enableKicks(),
     position: () => queue.position(),
+    handOver: () => queue.handOver(),
     release: () => queue.release(),
     snapshot: () => queue.snapshot(),
   };

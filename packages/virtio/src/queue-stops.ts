@@ -1,5 +1,5 @@
 import type { AioContext } from '@virtlab/aio';
-import type { QueuePosition } from '@virtlab/vring';
+import type { QueueHandOver } from '@virtlab/vring';
 import type { HostedQueue } from './hosted-queue.ts';
 import type { QueueService } from './queue-service.ts';
 
@@ -15,7 +15,7 @@ export interface QueueStopOptions {
 export class QueueStops {
   readonly #service: QueueService;
   readonly #aio: AioContext;
-  readonly #stopping = new Map<number, Promise<QueuePosition>>();
+  readonly #stopping = new Map<number, Promise<QueueHandOver>>();
   #ended: PromiseWithResolvers<void> = Promise.withResolvers<void>();
 
   constructor(service: QueueService, aio: AioContext) {
@@ -23,13 +23,13 @@ export class QueueStops {
     this.#aio = aio;
   }
 
-  /** `forget` is the device's `resetQueue`. Resolves when the queue touches no memory, with where it stands then. */
+  /** `forget` is the device's `resetQueue`. Resolves when the queue touches no memory, with what it takes to go on. */
   stop(
     index: number,
     queue: HostedQueue,
     options: QueueStopOptions,
     forget: () => Promise<void>,
-  ): Promise<QueuePosition> {
+  ): Promise<QueueHandOver> {
     const running = this.#stopping.get(index);
     if (running !== undefined) return running;
     const stopping = this.#stop(index, queue, options, forget);
@@ -49,7 +49,7 @@ export class QueueStops {
     queue: HostedQueue,
     { timeoutMs }: QueueStopOptions,
     forget: () => Promise<void>,
-  ): Promise<QueuePosition> {
+  ): Promise<QueueHandOver> {
     const ended = this.#ended.promise;
     const drained = Promise.withResolvers<void>();
     const timer = this.#aio.createTimer(() => drained.resolve());
@@ -57,19 +57,12 @@ export class QueueStops {
     queue.drain(() => drained.resolve());
     await Promise.race([drained.promise, ended]);
     timer[Symbol.dispose]();
-    const position = positionOf(queue);
+    // What the device pushed and has not told of yet is finished.
+    if (queue.inFlightCount > 0) this.#service.complete(index);
+    const handOver = queue.handOver();
     this.#service.stopQueue(index);
     await Promise.race([forget(), ended]);
     if (this.#stopping.delete(index)) this.#service.releaseQueue(index);
-    return position;
+    return handOver;
   }
-}
-
-/**
- * What the device was made to forget has to be popped again. Which of the entries between the two indices that is, no
- * position can say: all of them, then.
- */
-function positionOf(queue: HostedQueue): QueuePosition {
-  const { available, used } = queue.position();
-  return { available: queue.inFlightCount === 0 ? available : used, used };
 }

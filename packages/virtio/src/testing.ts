@@ -10,6 +10,8 @@ export { type RingPair, createRingPair } from './testing/ring-pair.ts';
 /** A driver's half of a ring, for tests of transports, which know no ring. */
 export { ADD_FULL, createBufferList, createDriverQueue } from '@virtlab/vring';
 export type { BufferList, DriverQueue } from '@virtlab/vring';
+/** And a device's, for what stands between a ring and a device. */
+export { createDeviceQueue } from '@virtlab/vring';
 /** The two data planes, for what puts them together without a transport. */
 export { CallService } from './call-service.ts';
 export { QueueService } from './queue-service.ts';

@@ -1,5 +1,5 @@
 import type { DeviceMemory } from '@virtlab/guest-memory';
-import type { DescriptorChain } from './contract.ts';
+import { type DescriptorChain, POSITION_TAKEN } from './contract.ts';
 import { RingChain } from './device-chain.ts';
 
 /**
@@ -17,6 +17,8 @@ export class ChainPool {
   #freeCount = 0;
   /** 1 for each id that the device has: in flight, or held back. */
   readonly #taken: Uint8Array;
+  /** `RingChain.sequence` of the next. */
+  #sequence = 0;
 
   /** Ids are below `size`. */
   constructor(memory: DeviceMemory, size: number, segmentCountMax: number) {
@@ -38,6 +40,8 @@ export class ChainPool {
   take(chain: RingChain, id: number): void {
     this.#freeCount--;
     chain.head = id;
+    chain.sequence = this.#sequence;
+    this.#sequence = (this.#sequence + 1) | 0;
     chain.inFlight = true;
     this.#taken[id] = 1;
     this.inFlightCount++;
@@ -64,6 +68,13 @@ export class ChainPool {
     this.#free[this.#freeCount++] = chain;
   }
 
+  /** Takes the chain back that was taken last: what `hold` and `free` do, and it was never there. */
+  undo(chain: RingChain): void {
+    this.hold(chain);
+    this.free(chain);
+    this.#sequence = chain.sequence;
+  }
+
   /** Ends the mappings of all chains in flight and forgets every chain. */
   release(): void {
     for (const chain of this.#chains) {
@@ -80,6 +91,24 @@ export class ChainPool {
   inFlight(): number[] {
     const ids = this.#chains.filter((chain) => chain.inFlight).map((chain) => chain.head);
     return ids.toSorted((a, b) => a - b);
+  }
+
+  /** What is in flight, oldest first. */
+  unfinished(): RingChain[] {
+    return this.#chains.filter(({ inFlight }) => inFlight).toSorted((a, b) => (a.sequence - b.sequence) | 0);
+  }
+
+  /** Removes from the end of `chains`, which `unfinished` gave, those behind which nothing else was taken: newest first. */
+  takeNewest(chains: RingChain[]): RingChain[] {
+    const newest: RingChain[] = [];
+    for (let sequence = this.#sequence; ;) {
+      const chain = chains.at(-1);
+      sequence = (sequence - 1) | 0;
+      if (chain === undefined || chain.sequence !== sequence || chain.position === POSITION_TAKEN)
+        return newest;
+      newest.push(chain);
+      chains.pop();
+    }
   }
 
   #grow(): RingChain {

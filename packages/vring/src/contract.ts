@@ -95,6 +95,8 @@ export interface DeviceQueue {
   enableKicks(): boolean;
   /** Where the half stands between two batches; with it a queue can be taken over (`DeviceQueueOptions.start`). */
   position(): QueuePosition;
+  /** What somebody who takes the queue over from here needs. For who stops it: nothing is popped or pushed behind it, and before `release`. */
+  handOver(): QueueHandOver;
   /** Stops using guest memory: drops in-flight chains' mappings and the areas'. Nothing is written afterwards. */
   release(): void;
   snapshot(): RingSnapshot;
@@ -254,6 +256,16 @@ export interface PackedRingSnapshot extends SnapshotBase {
 export interface QueuePosition {
   readonly available: number;
   readonly used: number;
+}
+
+/**
+ * A queue as it was left, for `DeviceQueueOptions`. Requests that were popped last and not finished count as never popped, as far
+ * back as none behind them is finished: the ring has them. So does it have all that is not published under IN_ORDER. What else
+ * was left unfinished, no position can say: it is `takenChains`, oldest first, and lies between the two indices of `start`.
+ */
+export interface QueueHandOver {
+  readonly start: QueuePosition;
+  readonly takenChains: readonly TakenChain[];
 }
 
 /** `DescriptorChain.position` of a request that a predecessor of this device half had popped. */

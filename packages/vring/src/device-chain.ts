@@ -5,7 +5,7 @@ import {
   type MemoryRegion,
   SegmentList,
 } from '@virtlab/guest-memory';
-import type { DescriptorChain } from './contract.ts';
+import type { DescriptorChain, TakenDescriptor } from './contract.ts';
 
 /** Copies longer than this go through a short-lived view and the engine's memmove; shorter ones byte by byte. */
 const VIEW_COPY_SIZE_MIN = 96;
@@ -22,6 +22,10 @@ const MAPPED = DMA_OK;
 const SIZE_MAX = CHAIN_SIZE_MAX;
 const TOO_LARGE = CHAIN_TOO_LARGE;
 const OUT_OF_ORDER = CHAIN_OUT_OF_ORDER;
+
+/** Words of a kept descriptor: address, size, flags. */
+const KEPT_WORDS = 4;
+const NOTHING_KEPT = new Uint32Array(0);
 
 /**
  * A reusable chain of a device queue. Everything but the data behind `segments` is private memory of the device:
@@ -45,9 +49,13 @@ export class RingChain implements DescriptorChain {
   position = 0;
   /** Ring slots that the chain takes; 1 in a split ring, whose used ring has an entry for each chain. */
   slotCount = 1;
+  /** Counts what the queue popped, modulo 2^32, as a signed word: two chains in flight are in the order of their difference. */
+  sequence = 0;
   readonly pool: object;
   readonly #memory: DeviceMemory;
   #hasWritable = false;
+  /** Packed: what was read from the ring, where used descriptors of others may stand by now. */
+  #kept: Uint32Array = NOTHING_KEPT;
 
   /** `pool` is whose chain this is. */
   constructor(pool: object, memory: DeviceMemory, segmentCountMax: number) {
@@ -70,6 +78,31 @@ export class RingChain implements DescriptorChain {
     const status = size === 0 ? MAPPED : this.#memory.map(low, high, size, writable, segments);
     if (!writable) this.readableCount = segments.count;
     return status;
+  }
+
+  /** Packed: remembers what stood in the ring for descriptor `index` of the chain; `flags` without AVAIL and USED. */
+  keep(index: number, low: number, high: number, size: number, flags: number): void {
+    const at = index * KEPT_WORDS;
+    if (at >= this.#kept.length) this.#growKept();
+    const kept = this.#kept;
+    kept[at] = low;
+    kept[at + 1] = high;
+    kept[at + 2] = size;
+    kept[at + 3] = flags;
+  }
+
+  /** What was kept, for each of its slots. */
+  keptDescriptors(): TakenDescriptor[] {
+    const kept = this.#kept;
+    return Array.from({ length: this.slotCount }, (_, index) => {
+      const at = index * KEPT_WORDS;
+      return {
+        addressLow: kept[at]!,
+        addressHigh: kept[at + 1]!,
+        size: kept[at + 2]!,
+        flags: kept[at + 3]!,
+      };
+    });
   }
 
   get regions(): readonly MemoryRegion[] {
@@ -161,6 +194,12 @@ export class RingChain implements DescriptorChain {
 
   writeU32(at: number, value: number): boolean {
     return this.#writeWord(at, value, 4);
+  }
+
+  #growKept(): void {
+    const kept = new Uint32Array(Math.max(4 * KEPT_WORDS, this.#kept.length * 2));
+    kept.set(this.#kept);
+    this.#kept = kept;
   }
 
   /** Byte by byte, because a word may be unaligned and may straddle segments. */

@@ -13,6 +13,7 @@ export {
   type PackedPosition,
   type PackedRingSnapshot,
   type QueueAddresses,
+  type QueueHandOver,
   type QueuePosition,
   type RingFeatures,
   type RingSnapshot,

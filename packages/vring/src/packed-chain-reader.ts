@@ -35,6 +35,7 @@ const F_WRITE = VRING_DESC_F_WRITE << PACKED_FLAGS_SHIFT;
 const MAPPED = DMA_OK;
 const HIGH = PACKED_HIGH;
 const LOW = PACKED_LOW;
+const FLAGS_SHIFT = PACKED_FLAGS_SHIFT;
 const ID_FLAGS = PACKED_ID_FLAGS;
 const ID_MASK = PACKED_ID_MASK;
 const LEN = PACKED_LEN;
@@ -89,7 +90,9 @@ export class PackedChainReader {
       const low = words[at + LOW]! >>> 0;
       const high = words[at + HIGH]! >>> 0;
       const length = words[at + LEN]! >>> 0;
-      if (++count > room) return this.#rejectRoom(chain, head, room);
+      if (count === room) return this.#rejectRoom(chain, head, room);
+      chain.keep(count, low, high, length, (word & ~OWNER) >>> FLAGS_SHIFT);
+      count++;
       if ((word & F_INDIRECT) !== 0) {
         if (count > 1 || (word & F_NEXT) !== 0 || !this.#indirect) {
           return this.#rejectIndirect(chain, slot, word);
@@ -125,6 +128,7 @@ export class PackedChainReader {
       { addressLow: low, addressHigh: high, size: length, flags },
     ] of descriptors.entries()) {
       const word = flags << PACKED_FLAGS_SHIFT;
+      chain.keep(index, low, high, length, flags);
       if ((word & F_INDIRECT) !== 0) {
         if (descriptors.length > 1 || !this.#indirect) return this.#rejectIndirect(chain, index, word);
         return this.#readTable(chain, index, low, high, length);

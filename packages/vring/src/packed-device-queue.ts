@@ -7,6 +7,7 @@ import {
   type DeviceQueue,
   type DeviceQueueOptions,
   POSITION_TAKEN,
+  type QueueHandOver,
   type QueuePosition,
   type RingFeatures,
   type RingSnapshot,
@@ -69,8 +70,6 @@ export class PackedDeviceQueue implements DeviceQueue {
   #undoneCount = 0;
   /** Requests that a predecessor had popped, and that `pop` gives first; undefined once there are none. */
   #takenChains: TakenChain[] | undefined = undefined;
-  /** Those of them that were popped, by buffer id, for `undoPop`. */
-  readonly #poppedTaken = new Map<number, TakenChain>();
   /** Slots popped, whose used descriptors are not written. */
   #slotsInFlight: number;
 
@@ -124,8 +123,10 @@ export class PackedDeviceQueue implements DeviceQueue {
       [ring.driver32, ring.driverEvent],
       start === undefined,
     );
+    if (start === undefined) return;
+    this.#unstage();
     // Whoever had the ring before may have wanted no kicks.
-    if (start !== undefined) this.#events.enable(available);
+    this.#events.enable(available);
   }
 
   get violation(): RingViolation | undefined {
@@ -181,8 +182,7 @@ export class PackedDeviceQueue implements DeviceQueue {
     if ((end < size ? end : end - size) !== this.#nextSlot) {
       throw new RangeError(`Chain ${own.head} is not the one popped last`);
     }
-    this.#chains.hold(own);
-    this.#chains.free(own);
+    this.#chains.undo(own);
     this.#order?.undo(position);
     if (end >= size) this.#nextBits ^= OWNER;
     this.#nextSlot = position;
@@ -252,6 +252,20 @@ export class PackedDeviceQueue implements DeviceQueue {
     return { available: this.#nextPosition(), used: this.#publishedUsed };
   }
 
+  handOver(): QueueHandOver {
+    const used = this.#publishedUsed;
+    if (this.#order !== undefined) return { start: { available: used, used }, takenChains: [] };
+    const chains = this.#chains.unfinished();
+    let slot = this.#nextSlot;
+    let wrap = this.#nextBits < 0 ? 0 : 1;
+    for (const { position, slotCount } of this.#chains.takeNewest(chains)) {
+      slot = position;
+      if (position + slotCount >= this.size) wrap ^= 1;
+    }
+    const takenChains = [...chains.map(takenAgain), ...(this.#takenChains ?? [])];
+    return { start: { available: packedPosition(slot, wrap), used }, takenChains };
+  }
+
   release(): void {
     if (this.#released) return;
     this.#released = true;
@@ -305,6 +319,26 @@ export class PackedDeviceQueue implements DeviceQueue {
     }
   }
 
+  /**
+   * Who was killed before `publish` may have left used descriptors behind the first, which would count as soon as the driver gets
+   * there. All that is in flight is made what it was: available.
+   */
+  #unstage(): void {
+    const { desc32, descBase, size } = this.#ring;
+    let slot = this.#usedSlot;
+    let bits = this.#usedWordBits;
+    for (let left = this.#slotsInFlight; left > 1; left -= 1) {
+      slot += 1;
+      if (slot === size) {
+        slot = 0;
+        bits ^= OWNER;
+      }
+      const at = descBase + slot * WORDS + ID_FLAGS;
+      const word = desc32[at]!;
+      if ((word & OWNER) === bits) desc32[at] = (word & ~OWNER) | availableBits(bits === 0 ? 0 : 1);
+    }
+  }
+
   /** WRITE says whether anything was written (§2.8.3). */
   #writeUsed(slot: number, bits: number, id: number, writtenSize: number): void {
     const { desc32, descBase } = this.#ring;
@@ -355,17 +389,14 @@ export class PackedDeviceQueue implements DeviceQueue {
     if (!this.#reader.readTaken(chain, taken)) return this.#break(this.#reader.violation);
     chains.take(chain, taken.head);
     chain.position = TAKEN;
-    this.#poppedTaken.set(taken.head, taken);
     takenChains.shift();
     if (takenChains.length === 0) this.#takenChains = undefined;
     return chain;
   }
 
   #undoTaken(chain: RingChain): void {
-    const taken = this.#poppedTaken.get(chain.head)!;
-    this.#chains.hold(chain);
-    this.#chains.free(chain);
-    if (!this.#stopped) this.#takenChains = [taken, ...(this.#takenChains ?? [])];
+    this.#chains.undo(chain);
+    if (!this.#stopped) this.#takenChains = [takenAgain(chain), ...(this.#takenChains ?? [])];
   }
 
   #rejectId(chain: RingChain, id: number, slot: number): undefined {
@@ -388,6 +419,11 @@ export class PackedDeviceQueue implements DeviceQueue {
     this.#takenChains = undefined;
     this.#undoneCount = 0;
   }
+}
+
+/** As a successor is told of it. */
+function takenAgain(chain: RingChain): TakenChain {
+  return { head: chain.head, descriptors: chain.keptDescriptors() };
 }
 
 function refuseWritten(writtenSize: number, writableSize: number): never {

@@ -8,6 +8,7 @@ import {
   type DeviceQueue,
   type DeviceQueueOptions,
   POSITION_TAKEN,
+  type QueueHandOver,
   type QueuePosition,
   type RingFeatures,
   type RingSnapshot,
@@ -126,8 +127,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     }
     const position = (this.#nextAvail - 1) & 0xffff;
     if (own.position !== position) throw new RangeError(`Chain ${own.head} is not the one popped last`);
-    this.#chains.hold(own);
-    this.#chains.free(own);
+    this.#chains.undo(own);
     this.#order?.undo(position & this.#ring.mask);
     this.#nextAvail = position;
     if (this.#stopped) this.#seenAvail = position;
@@ -208,6 +208,15 @@ export class SplitDeviceQueue implements DeviceQueue {
 
   position(): QueuePosition {
     return { available: this.#nextAvail, used: this.#publishedUsed };
+  }
+
+  handOver(): QueueHandOver {
+    const used = this.#publishedUsed;
+    if (this.#order !== undefined) return { start: { available: used, used }, takenChains: [] };
+    const chains = this.#chains.unfinished();
+    const available = (this.#nextAvail - this.#chains.takeNewest(chains).length) & 0xffff;
+    const heads = [...chains.map(({ head }) => head), ...(this.#takenHeads ?? [])];
+    return { start: { available, used }, takenChains: heads.map((head) => ({ head })) };
   }
 
   release(): void {
@@ -306,8 +315,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   #undoTaken(chain: RingChain): void {
-    this.#chains.hold(chain);
-    this.#chains.free(chain);
+    this.#chains.undo(chain);
     if (!this.#stopped) this.#takenHeads = [chain.head, ...(this.#takenHeads ?? [])];
   }
 
