@@ -16,5 +16,5 @@ export { connectDevices, type DeviceBus, type DeviceLinks, type ReconnectWait } 
 export { createDeviceServer, type DeviceServer } from './device-server.ts';
 export { serveBackends, type DriverDomainOptions } from './driver-domain.ts';
 export { startDom0, type Dom0Options, type Dom0Services } from './dom0.ts';
-export { createXenMemory } from './xen-memory.ts';
+export { createXenMemory, type XenMemoryOptions } from './xen-memory.ts';
 export { runProgram, type DomainProgramModule } from './program.ts';

@@ -1,7 +1,13 @@
+import { domId } from '@virtlab/abi/brands';
 import { createNodeAioContext } from '@virtlab/aio/node';
 import { openFdCount, socketPair } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
-import { connectVhostUserByGrants, serveVhostUser, vhostUserStream } from '@virtlab/vhost-user';
+import {
+  type ServeVhostUserOptions,
+  connectVhostUserByGrants,
+  serveVhostUser,
+  vhostUserStream,
+} from '@virtlab/vhost-user';
 import { DeviceHost, type VirtioDevice, initializeDevice } from '@virtlab/virtio';
 import { type TransportUnderTest, describeTransport } from '@virtlab/virtio/conformance';
 import { createGrantDmaMapper } from '@virtlab/virtio-xenbus';
@@ -38,7 +44,13 @@ async function twoDomains(): Promise<Between> {
   };
 }
 
-async function create(device: VirtioDevice, withXen = true): Promise<TransportUnderTest> {
+/** What the device is served with; by default what a driver in the one domain needs. */
+type Serving = (domains: Between) => Pick<ServeVhostUserOptions, 'xen' | 'onRefusal'>;
+const FOR_DRIVER: Serving = ({ device, driver }) => ({
+  xen: createXenMemory(device, { domids: [driver.id] }),
+});
+
+async function create(device: VirtioDevice, serving: Serving = FOR_DRIVER): Promise<TransportUnderTest> {
   const domains = await twoDomains();
   const [driverAio, deviceAio] = [domains.aioOf(domains.driver), domains.aioOf(domains.device)];
   const [driverFd, deviceFd] = socketPair();
@@ -47,7 +59,7 @@ async function create(device: VirtioDevice, withXen = true): Promise<TransportUn
     host,
     aio: deviceAio,
     drainTimeoutMs: 1, // the suite's device keeps what it is given
-    ...(withXen ? { xen: createXenMemory(domains.device) } : {}),
+    ...serving(domains),
   });
   const { ram: memory, pages, grants, id: domid } = domains.driver;
   const dma = createGrantDmaMapper({ memory, pages, grants, backendDomain: domains.device.id });
@@ -105,9 +117,24 @@ describeWithFfi('XEN_MMAP: a device in one domU serves a driver in another throu
   });
 
   it('a device that does not know XEN_MMAP is refused, and keeps nothing', async () => {
-    const under = await create(createEcho(), false);
+    const under = await create(createEcho(), () => ({}));
     const opening = initializeDevice(under.link, { aio: under.driverAio, wanted: 0n });
     await expect(opening).rejects.toMatchObject({ code: 'ENOTSUP' });
+    expect(await under.close()).toEqual([]);
+  });
+
+  it('a driver in a domain for which its peer does not speak is refused by name, and keeps nothing', async () => {
+    const reasons: string[] = [];
+    let domid: number | undefined;
+    const under = await create(createEcho(), ({ device, driver }) => {
+      domid = driver.id;
+      const xen = createXenMemory(device, { domids: [domId(driver.id + 100)] });
+      return { xen, onRefusal: (reason) => reasons.push(reason) };
+    });
+    await expect(initializeDevice(under.link, { aio: under.driverAio, wanted: 0n })).rejects.toThrow();
+    expect(reasons).toEqual([
+      expect.stringMatching(`^ADD_MEM_REG: grants of domain ${domid}, .* out of reach$`),
+    ]);
     expect(await under.close()).toEqual([]);
   });
 });

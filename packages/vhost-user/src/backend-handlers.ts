@@ -1,5 +1,9 @@
 /** What the device-hosting role does for each request ("Front-end message types"), but for those about rings. */
-import { VHOST_USER_F_PROTOCOL_FEATURES, VHOST_USER_MAX_CONFIG_SIZE } from '@virtlab/abi/vhost-user';
+import {
+  VHOST_F_LOG_ALL,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_MAX_CONFIG_SIZE,
+} from '@virtlab/abi/vhost-user';
 import { VIRTIO_F_RING_PACKED, hasFeature } from '@virtlab/abi/virtio';
 import { closeFd, memfdCreate } from '@virtlab/linux';
 import { BackChannel } from './back-channel.ts';
@@ -22,6 +26,8 @@ const STATUS_MAX = 0xffn;
 const MTU_MAX = 0xffffn;
 const OK = answered(undefined);
 const SUCCESS = 0n;
+/** A log of some writes is none: the two exclude each other, whichever comes first. */
+const GRANTS_UNLOGGED = bad('REFUSED', 'what is written through grants is not logged');
 /** Areas that this side keeps views of. */
 const SHARED_SIZE_MAX = 1n << 32n;
 
@@ -81,6 +87,7 @@ function negotiationHandlers(
 
 async function setFeatures(session: HostingSession, features: bigint): Promise<Answer<undefined>> {
   const { negotiation, runner, vrings } = session;
+  if (hasFeature(features, VHOST_F_LOG_ALL) && session.table.hasGrants) return GRANTS_UNLOGGED;
   if (!negotiation.isCurrent(features)) {
     if (runner.isAnyRunning && !negotiation.needsReset) {
       return bad('BAD_STATE', `features ${hex(features)} while rings run`);
@@ -117,6 +124,7 @@ function memoryHandlers(session: HostingSession): Handlers<RequestPayloads, Repl
   const { xen } = session.options;
   return {
     SET_MEM_TABLE: async (regions, fds) => {
+      if (regions.some((region) => isUnlogged(session, region))) return GRANTS_UNLOGGED;
       const reached = await reachDomains(xen, regions);
       return answered(await runner.whileStopped(vrings, () => table.set(regions, fds, reached)));
     },
@@ -130,7 +138,7 @@ function memoryHandlers(session: HostingSession): Handlers<RequestPayloads, Repl
       return answered(await runner.whileStopped(vrings, () => table.remove(region)));
     },
     SET_LOG_BASE: async (area, fds) => {
-      if (table.hasGrants) return bad('REFUSED', 'what is written through grants is not logged');
+      if (table.hasGrants) return GRANTS_UNLOGGED;
       const mapped = mapArea(area, fds);
       if (!mapped.ok) return mapped;
       const old = session.log;
@@ -164,12 +172,19 @@ function memoryHandlers(session: HostingSession): Handlers<RequestPayloads, Repl
 
 /** A table that begins or ends to hold grants is another one, under which no ring may run. */
 async function addXenRegion(
-  { table, runner, vrings, options }: HostingSession,
+  session: HostingSession,
   region: RegionDescription,
   fds: MessageFds,
 ): Promise<Answer<undefined>> {
+  if (isUnlogged(session, region)) return GRANTS_UNLOGGED;
+  const { table, runner, vrings, options } = session;
   const reached = await reachDomains(options.xen, [region]);
   return answered(await runner.whileStopped(vrings, () => table.add(region, fds, reached)));
+}
+
+/** Whether a log is there, or is to be, that would not show what is written to the region. */
+function isUnlogged({ log, isLogging }: HostingSession, { xen }: RegionDescription): boolean {
+  return xen?.kind === 'grant' && (log !== undefined || isLogging);
 }
 
 /** Maps what a message describes and its one descriptor holds. */

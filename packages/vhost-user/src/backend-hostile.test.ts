@@ -1,7 +1,7 @@
 import { VHOST_USER } from '@virtlab/abi/vhost-user';
 import { VIRTIO_F_RING_PACKED, featureBit } from '@virtlab/abi/virtio';
 import { EventFd, closeFd, dupFd, memfdCreate, openFdCount, socketPair } from '@virtlab/linux';
-import { describeWithFfi } from '@virtlab/linux/testing';
+import { describeWithFfi, semaphoreFd } from '@virtlab/linux/testing';
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { encodeFrame } from './frame-reader.ts';
@@ -106,6 +106,16 @@ describeWithFfi('device-hosting role: wrong orders and wrong values', () => {
     ['protocol features that were not offered', (p) => p.try('SET_PROTOCOL_FEATURES', 1n << 40n), /refused/],
     ['a request that is not supported', (p) => p.try('GPU_SET_SOCKET', undefined, 0), /refused/],
     ['a kick that is a file', (p, m) => p.try('SET_VRING_KICK', { index: 0, hasFd: true }, m.fd), /refused/],
+    [
+      'a kick that wakes once for each that was written (EFD_SEMAPHORE)',
+      async (p) => {
+        const fd = semaphoreFd();
+        const outcome = await p.try('SET_VRING_KICK', { index: 0, hasFd: true }, fd);
+        closeFd(fd);
+        return outcome;
+      },
+      /refused/,
+    ],
     ['a call that is a file', (p, m) => p.try('SET_VRING_CALL', { index: 0, hasFd: true }, m.fd), /refused/],
     ['a region to remove that is not there', (p, m) => p.try('REM_MEM_REG', m.description), /refused/],
   ];
@@ -148,6 +158,30 @@ describeWithFfi('device-hosting role: wrong orders and wrong values', () => {
       fault: { code: 'REFUSED' },
     });
     await peer.ask('GET_STATUS', undefined);
+  });
+
+  it('"REPLY_ACK": an acknowledgement cannot say why it is none; who serves is told, once for each', async () => {
+    const reasons: string[] = [];
+    await using peer = new RawPeer({ onRefusal: (reason) => reasons.push(reason) });
+    await peer.negotiate();
+    using event = EventFd.create();
+    await peer.try('SET_VRING_NUM', { index: 1, num: 0 });
+    await peer.try('SET_STATUS', 0x100n);
+    await peer.try('GPU_SET_SOCKET', undefined, event.fd);
+    await peer.ask('SET_VRING_NUM', { index: 1, num: 16 });
+    await peer.try('SET_BACKEND_REQ_FD', undefined, event.fd);
+    await peer.try('SET_VRING_NUM', { index: 1, num: 0 });
+    expect(reasons).toEqual([
+      'SET_VRING_NUM: queue 1 of 0 entries, not 1 to 16',
+      'SET_STATUS: status 0x100',
+      'GPU_SET_SOCKET is not supported',
+      expect.stringMatching(/^SET_BACKEND_REQ_FD: /),
+      'SET_VRING_NUM: queue 1 of 0 entries, not 1 to 16',
+    ]);
+    // What ends the connection is told by its end.
+    peer.sender.post('SET_VRING_NUM', { index: 1, num: 0 });
+    expect((await peer.backend.ended).fault?.message).toBe(reasons[0]);
+    expect(reasons).toHaveLength(5);
   });
 
   it('a fault without an acknowledgement ends the connection with a clear message', async () => {

@@ -13,7 +13,7 @@ export interface ServeVhostUserOptions {
   /** Protocol features that are not offered although they are there. Default none. */
   readonly withheldProtocolFeatures?: readonly VhostUserProtocolFeature[];
   /**
-   * For a device to finish its requests when a ring is stopped; the rest is given up, and done again by whoever goes on. Default
+   * For a device to finish its requests when a ring is stopped; the rest is given up, and done again by whoever goes on and knows of it. Default
    * 5000: what holds buffers until something comes from outside never finishes them.
    */
   readonly drainTimeoutMs?: number;
@@ -22,16 +22,29 @@ export interface ServeVhostUserOptions {
   /** What GET_QUEUE_NUM says. Default: the queues of the device, for a network card its pairs of them. */
   readonly queueNum?: number;
   /**
-   * Take memory that its owner can shrink, as hugepages are and what DPDK has without them: who touches what was cut off, is ended
-   * by SIGBUS, and that is this process. Default false.
+   * Take memory that its owner can take back: what is not sealed against shrinking, as that of DPDK without huge pages, and huge
+   * pages, sealed or not. Who touches what is gone is ended by SIGBUS, and that is this process. Default false.
    */
   readonly allowShrink?: boolean;
+  /**
+   * Bytes of memory that the other side may have mapped at a time. A table with more is refused before anything is mapped: each
+   * 4 GiB take some milliseconds, in which nothing else runs, and describing them costs nothing. Default 1 TiB.
+   */
+  readonly memorySizeMax?: number;
   /** NET_SET_MTU; false refuses. Without it MTU is not offered. */
   setMtu?(mtu: number): boolean;
-  /** Where this process is a domain: memory of other domains, by XEN_MMAP, which is not offered without it. */
+  /**
+   * Where this process is a domain: memory of the domains that the other side speaks for, by XEN_MMAP, which is not offered
+   * without it.
+   */
   readonly xen?: XenMemory;
   /** Each request that is in order, before it is done. */
   onRequest?(name: string): void;
+  /**
+   * Each request that was not done and whose acknowledgement says so: the message and what was wrong, a sentence that the other
+   * side never sees. It may bring about as many as it likes.
+   */
+  onRefusal?(reason: string): void;
 }
 
 /** How a connection ended: `fault` is what the other side did wrong, `error` what went wrong here. */

@@ -4,7 +4,7 @@ import { EventFd, closeFd } from '@virtlab/linux';
 import type { MessageFds } from './connection.ts';
 import { type Outcome, type ProtocolFault, bad, good, protocolFault } from './fault.ts';
 import type { DoorbellAioContext } from './frontend-options.ts';
-import { isEventFd } from './node/descriptor-kind.ts';
+import { isEventFd, isSemaphore } from './node/descriptor-kind.ts';
 
 /** The event file descriptor of a message; undefined when none came along. Anything else that came is closed. */
 export function takeEventFd(fds: MessageFds): Outcome<EventFd | undefined> {
@@ -61,6 +61,13 @@ export class RingDoorbells implements Disposable {
   setKick(fds: MessageFds): ProtocolFault | undefined {
     const taken = takeEventFd(fds);
     if (!taken.ok) return taken.fault;
+    if (taken.value !== undefined && isSemaphore(taken.value.fd)) {
+      taken.value.close();
+      return protocolFault(
+        'BAD_FDS',
+        'the eventfd is a semaphore, of which one write could wake without end',
+      );
+    }
     this.dropKick();
     this.isPolled = taken.value === undefined;
     if (taken.value === undefined) return undefined;

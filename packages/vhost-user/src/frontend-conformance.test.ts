@@ -11,7 +11,7 @@ import type { ServeVhostUserOptions } from './backend-options.ts';
 import type { MessageStream } from './connection.ts';
 import { type VhostUserBackend, serveVhostUser } from './serve.ts';
 import { splitVhostUser } from './split.ts';
-import { streamPair } from './testing/channel-pair.ts';
+import { serveMember } from './testing/split-member.ts';
 
 /** Both roles on the two ends of a socket, each with a loop of its own. */
 async function create(
@@ -65,11 +65,8 @@ async function create(
 
 /** All requests through a splitter to the one session that there is. */
 function serveBehindSplitter(stream: MessageStream, options: ServeVhostUserOptions): VhostUserBackend {
-  const [ours, theirs] = streamPair();
   const { queueCount, configSize } = options.host;
-  const backend = serveVhostUser(theirs, options);
-  const member = { stream: ours, ended: backend.ended, status: () => backend.status() };
-  return splitVhostUser(stream, { members: [member], queueCount, configSize });
+  return splitVhostUser(stream, { members: [serveMember(options)], queueCount, configSize });
 }
 
 async function settle(): Promise<void> {

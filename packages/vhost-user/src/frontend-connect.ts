@@ -19,7 +19,8 @@ export interface VhostUserLink extends DriverLink {
  *
  * Rejects with `TransportError`: `ENODEV` (nobody listens, or it hung up), `EPROTO` (the message and its field are named),
  * `ENOTSUP` (fewer queues than asked for), `ETIMEDOUT`; with `LinuxError` when there is no memory. Disposing the link resets
- * the device and takes the memory away; views of it read zeros from then on.
+ * the device and takes the memory away; views of it read zeros from then on, and a driver that is still there learns that its
+ * device is gone.
  */
 export async function connectVhostUser(options: ConnectVhostUserOptions): Promise<VhostUserLink> {
   const resolved = resolveFrontendOptions(options);

@@ -28,6 +28,7 @@ export class FrontendConnection {
   readonly #patience = Promise.withResolvers<void>();
   /** Ends everything from then on. */
   #end: TransportError | undefined;
+  #isLast = false;
 
   constructor(options: ResolvedFrontendOptions, events: FrontendConnectionEvents) {
     this.#options = options;
@@ -77,9 +78,14 @@ export class FrontendConnection {
     if (this.#end !== undefined) throw this.#end;
   }
 
+  /** A connection that ends from now on is not made again. */
+  keepLast(): void {
+    this.#isLast = true;
+  }
+
   /** Operations reject from now on. Resolves when nothing is under way any more. */
   async close(): Promise<void> {
-    this.#end ??= new TransportError('ENODEV', 'the transport is closed');
+    this.#gone('the link was disposed');
     this.#channel?.close();
     this.#channel = undefined;
     this.#attempted?.close();
@@ -102,7 +108,7 @@ export class FrontendConnection {
     const reason = fault?.message ?? 'the device closed the connection';
     const { reconnect } = this.#options;
     // A device that is there and does not keep to the protocol, or hangs, is not one to go on with.
-    if (reconnect !== undefined && (fault === undefined || fault.code === 'CLOSED')) {
+    if (reconnect !== undefined && !this.#isLast && (fault === undefined || fault.code === 'CLOSED')) {
       this.#leave(reason, reconnect.withinMs);
       return;
     }

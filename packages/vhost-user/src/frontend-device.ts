@@ -13,9 +13,11 @@ import {
 } from '@virtlab/abi/virtio';
 import { type HandOverHandler, TransportError } from '@virtlab/virtio';
 import { type FrontendChannel, missingBits } from './frontend-channel.ts';
+import { protocolFault } from './fault.ts';
 import { badAnswer } from './frontend-fault.ts';
 import { FrontendInflight } from './frontend-inflight.ts';
 import type { DriverMemory } from './frontend-memory.ts';
+import { RingPositions } from './frontend-positions.ts';
 import { FrontendRing, IncomingDoorbell, type QueueAddresses, type QueuePosition } from './frontend-ring.ts';
 import { FrontendStatus, isStatus } from './frontend-status.ts';
 import type { DoorbellAioContext, ResolvedFrontendOptions } from './frontend-options.ts';
@@ -31,7 +33,8 @@ const HIDDEN = featureBits(
   VIRTIO_F_NOTIFICATION_DATA,
 );
 const PROTOCOL_FEATURES = featureBit(VHOST_USER_F_PROTOCOL_FEATURES);
-const RESET_POLL_MS = 1;
+/** Between two looks at what a device is to bring to an end by itself. */
+const POLL_MS = 1;
 
 export interface FrontendDeviceEvents {
   onCall(queue: number): void;
@@ -141,9 +144,22 @@ export class FrontendDevice implements Disposable {
     this.#isTouched = false;
   }
 
-  /** Stops the rings, in good order: what the device had begun is done. */
+  /** Stops the rings. What the device took is done, or the device says by where it stands that it is not. */
   async suspend(channel: FrontendChannel): Promise<void> {
     for (const ring of this.#rings) if (ring?.isStarted === true) await ring.stop(channel);
+  }
+
+  /**
+   * Stops the rings so that another process can have them: one that says it is not done has the time limit of answers for it,
+   * for what it finishes later goes to the same used ring.
+   */
+  async leave(channel: FrontendChannel, handOver: HandOverHandler | undefined): Promise<void> {
+    const { aio, timeoutMs } = this.#options;
+    const until = aio.now() + timeoutMs;
+    await this.suspend(channel);
+    const positions = this.#positions(handOver);
+    const isBusy = (): boolean => this.#placed().some((ring) => positions.isUnfinished(ring));
+    while (!channel.isEnded && aio.now() < until && isBusy()) await sleep(aio, POLL_MS);
   }
 
   /** The connection ended. */
@@ -165,9 +181,9 @@ export class FrontendDevice implements Disposable {
     await this.#sendFeatures(channel);
     const before = status.value & ~(VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET);
     if (channel.has('STATUS') && before !== 0) await channel.tell('SET_STATUS', BigInt(before));
-    const again = !(channel.has('INFLIGHT_SHMFD') && this.#inflight.isKept);
-    const starts = this.#positions(handOver, again);
-    for (const ring of this.#placed()) await this.#setUp(channel, ring, starts.get(ring.index));
+    const isTold = channel.has('INFLIGHT_SHMFD') && this.#inflight.isKept;
+    const starts = this.#isLive ? this.#positions(handOver).elsewhere(this.#placed(), isTold) : undefined;
+    for (const ring of this.#placed()) await this.#setUp(channel, ring, starts?.get(ring));
     if (!this.#isLive) return;
     await this.#start(channel);
     if (channel.has('STATUS')) await channel.tell('SET_STATUS', BigInt(status.value));
@@ -176,21 +192,20 @@ export class FrontendDevice implements Disposable {
     for (const ring of this.#placed()) ring.call();
   }
 
-  /** Runs `work` while no ring runs, and sets those that did going again where they were. */
+  /** Runs `work` while no ring runs, and sets those that did going again where they were, whatever comes of it. */
   async whilePaused(
     channel: FrontendChannel,
     handOver: HandOverHandler | undefined,
     work: () => Promise<void>,
   ): Promise<void> {
-    const isRunning = this.#rings.some((ring) => ring?.isStarted === true);
-    await this.suspend(channel);
-    await work();
-    if (!isRunning) return;
-    // A device that stopped its rings has finished what it had begun.
-    const starts = this.#positions(handOver, false);
-    for (const ring of this.#placed()) await this.#setUp(channel, ring, starts.get(ring.index));
-    await this.#start(channel);
-    this.#kickAll();
+    const running = this.#placed().filter(({ isStarted }) => isStarted);
+    try {
+      await this.suspend(channel);
+      await work();
+    } finally {
+      const stopped = running.filter(({ isStarted }) => !isStarted);
+      if (!channel.isEnded) await this.#resume(channel, stopped, this.#positions(handOver));
+    }
   }
 
   [Symbol.dispose](): void {
@@ -204,6 +219,13 @@ export class FrontendDevice implements Disposable {
   get #isLive(): boolean {
     return this.status.has(VIRTIO_CONFIG_S_DRIVER_OK);
   }
+  get #isPacked(): boolean {
+    return hasFeature(this.status.features, VIRTIO_F_RING_PACKED);
+  }
+
+  #positions(handOver: HandOverHandler | undefined): RingPositions {
+    return new RingPositions(this.#isPacked, handOver);
+  }
 
   #placed(): FrontendRing[] {
     return this.#rings.filter((ring) => ring?.addresses !== undefined) as FrontendRing[];
@@ -215,11 +237,10 @@ export class FrontendDevice implements Disposable {
 
   async #setUp(channel: FrontendChannel, ring: FrontendRing, start?: QueuePosition): Promise<void> {
     await this.memory.share(channel);
-    await ring.setUp(channel, hasFeature(this.status.features, VIRTIO_F_RING_PACKED), start);
+    await ring.setUp(channel, this.#isPacked, start);
   }
 
-  async #start(channel: FrontendChannel): Promise<void> {
-    const rings = this.#placed();
+  async #start(channel: FrontendChannel, rings: readonly FrontendRing[] = this.#placed()): Promise<void> {
     if (rings.length === 0) return;
     await this.#inflight.set(
       channel,
@@ -235,21 +256,32 @@ export class FrontendDevice implements Disposable {
     for (const ring of this.#placed()) ring.kick();
   }
 
-  /** `again`: nobody kept what the device before had begun. */
-  #positions(handOver: HandOverHandler | undefined, again: boolean): Map<number, QueuePosition> {
-    const starts = new Map<number, QueuePosition>();
-    if (!this.#isLive) return starts;
-    for (const { index } of this.#placed()) {
-      const start = handOver?.(index, again);
-      if (start === undefined) {
-        throw new TransportError(
-          'ENOTSUP',
-          `Nobody knows where queue ${index} goes on after its device died`,
-        );
+  /** The process that stopped the rings goes on with them. */
+  async #resume(
+    channel: FrontendChannel,
+    rings: readonly FrontendRing[],
+    positions: RingPositions,
+  ): Promise<void> {
+    const going: FrontendRing[] = [];
+    try {
+      for (const ring of rings) {
+        const start = positions.here(ring);
+        if (!start.ok) throw channel.fail(start.fault);
+        if (start.value === undefined) {
+          // The driver looks, and sees what is wrong.
+          ring.call();
+          continue;
+        }
+        await this.#setUp(channel, ring, start.value);
+        going.push(ring);
       }
-      starts.set(index, start);
+      await this.#start(channel, going);
+    } catch (error) {
+      // Nobody would learn that the rings stand still.
+      channel.fail(protocolFault('REFUSED', `stopped rings do not go on: ${(error as Error).message}`));
+      throw error;
     }
-    return starts;
+    for (const ring of going) ring.kick();
   }
 
   async #sendFeatures(channel: FrontendChannel): Promise<void> {
@@ -278,7 +310,7 @@ export class FrontendDevice implements Disposable {
       if (aio.now() >= until) {
         throw new TransportError('ETIMEDOUT', `The status is not 0 ${timeoutMs} ms after a reset`);
       }
-      await sleep(aio, RESET_POLL_MS);
+      await sleep(aio, POLL_MS);
     }
   }
 }

@@ -61,7 +61,8 @@ export class FrontendMemory implements DriverMemory {
   /**
    * `DriverLink.mapMemory`. With CONFIGURE_MEM_SLOTS regions come and go under a live device. Without, the whole table is told
    * anew while the rings stand still: devices replace it under running ones too (QEMU's frontends rely on that when memory is
-   * plugged), but what they have begun then goes to memory that is no longer mapped.
+   * plugged), but what they have begun then goes to memory that is no longer mapped. Rejects with `EIO` when the device refuses,
+   * and the rings go on; with `ENODEV` and others when it is gone, `ENOSPC` without a free slot, `EINVAL` for such memory.
    */
   async lend(
     teller: MemoryTeller,
@@ -125,9 +126,8 @@ export class FrontendMemory implements DriverMemory {
           await pause(() => this.#setTable(channel));
         }
       });
-    } catch (error) {
-      // A device that is gone has forgotten it.
-      if (!(error instanceof TransportError)) throw error;
+    } catch {
+      // Nobody waits. A device that is gone has forgotten it; one that refused keeps what it has.
     } finally {
       this.#forget(region);
     }

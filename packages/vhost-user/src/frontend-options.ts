@@ -36,7 +36,8 @@ export interface ConnectVhostUserOptions {
   readonly timeoutMs?: number;
   /**
    * Go on with another process when the device's process ends, if it listens at `path` within this time. Requests in flight are
-   * not lost; some may be done twice. Default: the device is gone.
+   * not lost; some may be done twice. Those of a packed ring need a device with INFLIGHT_SHMFD: without it, the device is gone
+   * when there are any. Default: the device is gone.
    */
   readonly reconnect?: { readonly withinMs: number; readonly everyMs?: number };
 }

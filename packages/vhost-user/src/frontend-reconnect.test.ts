@@ -1,18 +1,23 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { VIRTIO_F_RING_PACKED, featureBit, hasFeature } from '@virtlab/abi/virtio';
 import { type NodeAioContext, createNodeAioContext } from '@virtlab/aio/node';
 import { openFdCount } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { DeviceHost, RING_FEATURES, type VirtioDevice, initializeDevice } from '@virtlab/virtio';
+import { createBufferList } from '@virtlab/virtio/testing';
 import { expect, it } from 'vitest';
 import { type VhostUserLink, connectVhostUser } from './frontend-connect.ts';
-import type { ConnectVhostUserOptions } from './frontend-options.ts';
+import { type ConnectVhostUserOptions, VHOST_USER_FRONTEND_FEATURES } from './frontend-options.ts';
 import { type VhostUserListener, listenVhostUser } from './listen.ts';
 import { serveVhostUser } from './serve.ts';
+import { until } from './testing/frontend-bench.ts';
+import { HeldDevice } from './testing/held-device.ts';
 
 const DEVICE_TYPE = 63;
 const OWN_FEATURE = 1n << 5n;
+const PACKED = featureBit(VIRTIO_F_RING_PACKED);
 const FAR_AWAY = 0x7fff_ffff_ffff_f000n;
 
 function quietDevice(features: bigint): VirtioDevice {
@@ -30,8 +35,8 @@ function quietDevice(features: bigint): VirtioDevice {
 
 interface Scene {
   readonly aio: NodeAioContext;
-  /** Listens at the place as a process with a device of these features would. */
-  serve(features?: bigint): VhostUserListener;
+  /** Listens at the place as a process with this device would, or, connection by connection, with these. */
+  serve(...devices: readonly VirtioDevice[]): VhostUserListener;
   connect(options?: Partial<ConnectVhostUserOptions>): Promise<VhostUserLink>;
 }
 
@@ -43,10 +48,17 @@ async function play(body: (scene: Scene) => Promise<void>): Promise<void> {
   const hosts: DeviceHost[] = [];
   const listeners: VhostUserListener[] = [];
   const links: VhostUserLink[] = [];
-  const serve = (features = OWN_FEATURE): VhostUserListener => {
-    const host = new DeviceHost({ device: quietDevice(features), aio });
-    hosts.push(host);
-    const listener = listenVhostUser({ path, serve: (stream) => serveVhostUser(stream, { host, aio }) });
+  const serve = (...devices: readonly VirtioDevice[]): VhostUserListener => {
+    const own = (devices.length === 0 ? [quietDevice(OWN_FEATURE)] : devices).map(
+      (device) => new DeviceHost({ device, aio }),
+    );
+    hosts.push(...own);
+    let connectionCount = 0;
+    const next = (): DeviceHost => own[Math.min(connectionCount++, own.length - 1)]!;
+    const listener = listenVhostUser({
+      path,
+      serve: (stream) => serveVhostUser(stream, { host: next(), aio }),
+    });
     listeners.push(listener);
     return listener;
   };
@@ -84,6 +96,36 @@ describeWithFfi('driver role: another process takes over', () => {
     });
   });
 
+  it.each(['split', 'packed'] as const)(
+    'while the old one lives: what that one did not take the new one finds, also in a %s ring without INFLIGHT_SHMFD',
+    async (ring) => {
+      for (const inflight of [true, false]) {
+        await play(async ({ aio, serve, connect }) => {
+          const device = new HeldDevice(1, 8);
+          device.isPrompt = true;
+          serve(quietDevice(PACKED), device);
+          const protocolFeatures = VHOST_USER_FRONTEND_FEATURES.filter(
+            (feature) => inflight || feature !== 'INFLIGHT_SHMFD',
+          );
+          const link = await connect({ protocolFeatures });
+          const wanted = ring === 'packed' ? RING_FEATURES | PACKED : RING_FEATURES & ~PACKED;
+          const session = await initializeDevice(link, { aio, wanted });
+          expect(hasFeature(session.features, VIRTIO_F_RING_PACKED)).toBe(ring === 'packed');
+          const list = createBufferList();
+          list.addReadable(link.dma.allocate(64), 8);
+          list.addWritable(link.dma.allocate(64), 8);
+          const queue = session.queues[0]!;
+          queue.add(list, 7);
+          session.kick(0);
+          await link.transport.reconnect();
+          await until(() => queue.hasUsed() || session.broken !== undefined);
+          expect([queue.popUsed(), session.broken]).toEqual([7, undefined]);
+          await session.stop();
+        });
+      }
+    },
+  );
+
   it('one that lacks a negotiated feature does not: the device is gone', async () => {
     await play(async ({ aio, serve, connect }) => {
       const first = serve();
@@ -92,7 +134,7 @@ describeWithFfi('driver role: another process takes over', () => {
       const { promise, resolve } = Promise.withResolvers<string>();
       session.onBroken(resolve);
       await first.close();
-      serve(0n);
+      serve(quietDevice(0n));
       expect(await promise).toMatch(/does not offer features 0x20/);
       await session.stop();
     });

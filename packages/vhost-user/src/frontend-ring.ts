@@ -9,6 +9,7 @@ export type QueueAddresses = Parameters<DriverTransport['enableQueue']>[1];
 export type QueuePosition = NonNullable<ReturnType<HandOverHandler>>;
 
 const USED_SHIFT = 16;
+const HALF_MASK = 0xffff;
 /** Where a new ring starts: a packed one in slot 0 with both wrap counters 1 (§2.8.1). */
 const SPLIT_START: QueuePosition = { available: 0, used: 0 };
 const PACKED_START: QueuePosition = { available: 0x8000, used: 0x8000 };
@@ -47,6 +48,7 @@ export class FrontendRing implements Disposable {
   readonly #call: IncomingDoorbell;
   #addresses: QueueAddresses | undefined;
   #isStarted = false;
+  #stoppedAt: QueuePosition | undefined;
 
   constructor(index: number, aio: DoorbellAioContext, onCall: () => void) {
     this.index = index;
@@ -59,6 +61,10 @@ export class FrontendRing implements Disposable {
   }
   get isStarted(): boolean {
     return this.#isStarted;
+  }
+  /** What GET_VRING_BASE told, since the ring was started last; of a split ring `used` means nothing. */
+  get stoppedAt(): QueuePosition | undefined {
+    return this.#stoppedAt;
   }
 
   kick(): void {
@@ -73,6 +79,7 @@ export class FrontendRing implements Disposable {
   /** The driver enabled the queue. */
   place(addresses: QueueAddresses): void {
     this.#addresses = addresses;
+    this.#stoppedAt = undefined;
   }
 
   /** The queue was reset; `stop` may still have to tell the device. */
@@ -109,6 +116,7 @@ export class FrontendRing implements Disposable {
     await channel.tell('SET_VRING_ERR', payload, [errorFd]);
     await channel.tell('SET_VRING_CALL', payload, [this.#call.fd]);
     this.#isStarted = true;
+    this.#stoppedAt = undefined;
     await channel.tell('SET_VRING_KICK', payload, [this.#kick.fd]);
   }
 
@@ -125,6 +133,7 @@ export class FrontendRing implements Disposable {
     if (base.index !== index)
       throw channel.fail(badAnswer('GET_VRING_BASE', 'index', base.index, `${index}`));
     this.#isStarted = false;
+    this.#stoppedAt = { available: base.num & HALF_MASK, used: base.num >>> USED_SHIFT };
   }
 
   [Symbol.dispose](): void {

@@ -3,18 +3,22 @@ import {
   VIRTIO_BLK_F_RO,
   VIRTIO_BLK_CONFIG,
   VIRTIO_BLK_SECTOR_SIZE,
+  VIRTIO_BLK_T_IN,
 } from '@virtlab/abi/virtio-blk';
 import { VIRTIO_ID_BLOCK, featureBit, hasFeature } from '@virtlab/abi/virtio';
 import { createNodeAioContext } from '@virtlab/aio/node';
 import { closeFd, memfdCreate, openFdCount } from '@virtlab/linux';
-import { RING_FEATURES, initializeDevice } from '@virtlab/virtio';
+import { type DriverSession, RING_FEATURES, initializeDevice } from '@virtlab/virtio';
+import { createBufferList } from '@virtlab/virtio/testing';
 import { expect, it } from 'vitest';
 import { type VhostUserLink, connectVhostUser } from './frontend-connect.ts';
+import { type ConnectVhostUserOptions, VHOST_USER_FRONTEND_FEATURES } from './frontend-options.ts';
 import {
   type StorageDaemonOptions,
   StorageDaemon,
   describeWithStorageDaemon,
 } from './testing/storage-daemon.ts';
+import { until } from './testing/frontend-bench.ts';
 
 const SECTOR_COUNT = 2048;
 const DISK_SIZE = SECTOR_COUNT * VIRTIO_BLK_SECTOR_SIZE;
@@ -23,6 +27,7 @@ const NULL_DISK: StorageDaemonOptions = { blockdev: `driver=null-co,size=${DISK_
 async function withLink(
   daemon: StorageDaemon,
   body: (link: VhostUserLink, aio: ReturnType<typeof createNodeAioContext>) => Promise<void>,
+  options: Partial<ConnectVhostUserOptions> = {},
 ): Promise<void> {
   const fdCount = openFdCount();
   const aio = createNodeAioContext();
@@ -31,6 +36,7 @@ async function withLink(
     aio,
     deviceType: VIRTIO_ID_BLOCK,
     memorySize: 1 << 20,
+    ...options,
   });
   try {
     await body(link, aio);
@@ -126,5 +132,66 @@ describeWithStorageDaemon('driver role on qemu-storage-daemon: bring-up', () => 
     await expect(connectVhostUser(options)).rejects.toMatchObject({ code: 'ENODEV' });
     expect(aio.leaks()).toEqual([]);
     aio[Symbol.dispose]();
+  });
+});
+
+const SLOW_DISK: StorageDaemonOptions = { blockdev: `${NULL_DISK.blockdev},latency-ns=100000000` };
+const REQUEST_COUNT = 3;
+const REQUEST_SIZE = 1024;
+
+/** Reads of one sector each, and what has come of them: tokens with their status, as they are done. */
+function read(link: VhostUserLink, session: DriverSession, place: number): number[][] {
+  const { memory } = link.dma;
+  const answered: number[][] = [];
+  const statuses: number[] = [];
+  for (let token = 0; token < REQUEST_COUNT; token += 1) {
+    const header = place + token * REQUEST_SIZE;
+    const data = header + 16;
+    const status = data + VIRTIO_BLK_SECTOR_SIZE;
+    memory.u32[header / 4] = VIRTIO_BLK_T_IN;
+    memory.u8[status] = 0xff;
+    statuses.push(status);
+    const list = createBufferList();
+    list.addReadable(header, 16);
+    list.addWritable(data, VIRTIO_BLK_SECTOR_SIZE);
+    list.addWritable(status, 1);
+    session.queues[0]!.add(list, token);
+  }
+  session.onCall(0, () => {
+    const queue = session.queues[0]!;
+    for (let token = queue.popUsed(); token >= 0; token = queue.popUsed()) {
+      answered.push([token, memory.u8[statuses[token]!]!]);
+    }
+  });
+  session.kick(0);
+  return answered;
+}
+
+const ALL_READ = Array.from({ length: REQUEST_COUNT }, (_, token) => [token, 0]);
+
+describeWithStorageDaemon('driver role on qemu-storage-daemon: rings stopped with requests in flight', () => {
+  it('it answers before they are finished, goes on with them, and finishes each once', async () => {
+    const daemon = await StorageDaemon.start(SLOW_DISK);
+    const protocolFeatures = VHOST_USER_FRONTEND_FEATURES.filter((name) => name !== 'CONFIGURE_MEM_SLOTS');
+    await withLink(
+      daemon,
+      async (link, aio) => {
+        const session = await initializeDevice(link, { aio, wanted: RING_FEATURES });
+        const place = link.dma.allocate(REQUEST_COUNT * REQUEST_SIZE);
+        const answered = read(link, session, place);
+        // By the time that it has answered this, it has seen the kick too.
+        await session.readConfig(0, 8);
+        const fd = memfdCreate('caller', 4096);
+        const lent = await link.mapMemory(fd, 0, 4096);
+        closeFd(fd);
+        await until(() => answered.length === REQUEST_COUNT || session.broken !== undefined);
+        expect([answered, session.broken]).toEqual([ALL_READ, undefined]);
+        lent[Symbol.dispose]();
+        await session.stop();
+        link.dma.free(place, REQUEST_COUNT * REQUEST_SIZE);
+      },
+      { protocolFeatures },
+    );
+    await daemon.kill();
   });
 });

@@ -31,10 +31,12 @@ export class FrontendTeller implements Disposable {
     this.#later.schedule();
   }
 
+  /** Who was not told of the end yet is told now. */
   [Symbol.dispose](): void {
-    this.#configHandler = undefined;
-    this.#goneHandler = undefined;
     this.#later[Symbol.dispose]();
+    this.#configHandler = undefined;
+    this.#tell();
+    this.#goneHandler = undefined;
   }
 
   #tell(): void {

@@ -11,7 +11,7 @@ import type { VhostUserProtocolFeature } from '@virtlab/abi/vhost-user';
 import type { FrontendChannel } from './frontend-channel.ts';
 import { readConfigSpace, writeConfigSpace } from './frontend-config.ts';
 import { FrontendConnection } from './frontend-connection.ts';
-import { FrontendDevice } from './frontend-device.ts';
+import { FrontendDevice, sleep } from './frontend-device.ts';
 import type { DriverMemory, MemoryTeller, Pause } from './frontend-memory.ts';
 import type { ResolvedFrontendOptions } from './frontend-options.ts';
 import type { QueueAddresses } from './frontend-ring.ts';
@@ -25,8 +25,8 @@ export interface VhostUserDriverTransport extends DriverTransport {
   readonly reconnectCount: number;
   /**
    * Leaves the device's process, which finishes what it has begun, and goes on with the one that listens at the path within
-   * `withinMs` (default as the `reconnect` option, or the time limit of answers). Rejects with `ENODEV` when none does; the
-   * device is gone then.
+   * `withinMs` (default as the `reconnect` option, or the time limit of answers). What it has not finished within the time
+   * limit of answers is done again. Rejects with `ENODEV` when none listens; the device is gone then.
    */
   reconnect(withinMs?: number): Promise<void>;
 }
@@ -177,7 +177,7 @@ export class FrontendTransport implements VhostUserDriverTransport, MemoryTeller
     const channel = this.#connection.channel;
     if (channel !== undefined) {
       try {
-        await this.#inTurn(() => this.#device.suspend(channel));
+        await this.#inTurn(() => this.#device.leave(channel, this.#handOver));
       } catch (error) {
         // It ended instead, or does not answer: its rings are as it left them.
         if (!(error instanceof TransportError)) throw error;
@@ -198,13 +198,22 @@ export class FrontendTransport implements VhostUserDriverTransport, MemoryTeller
     });
   }
 
-  /** Resets the device if it is there, and takes its memory away. Never rejects for what the device does. */
+  /**
+   * Resets the device if it is there, when what is under way is done and within the time limit of answers; then tells a driver
+   * that is still there that the device is gone, and takes its memory away. Never rejects for what the device does.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    const channel = this.#connection.channel;
+    const { aio, timeoutMs } = this.#options;
+    this.#connection.keepLast();
     try {
-      if (channel !== undefined) await this.#device.reset(channel);
+      if (this.#connection.channel === undefined) return;
+      await sleep(
+        aio,
+        timeoutMs,
+        this.#inTurn((channel) => this.#device.reset(channel)),
+      );
     } catch (error) {
       if (!(error instanceof TransportError)) throw error;
     } finally {
@@ -247,7 +256,11 @@ export class FrontendTransport implements VhostUserDriverTransport, MemoryTeller
 
   async #dispose(): Promise<void> {
     await this.#connection.close();
-    this.#teller[Symbol.dispose]();
-    this.#device[Symbol.dispose]();
+    await this.#turn;
+    try {
+      this.#teller[Symbol.dispose]();
+    } finally {
+      this.#device[Symbol.dispose]();
+    }
   }
 }

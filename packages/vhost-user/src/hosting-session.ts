@@ -50,7 +50,8 @@ export class HostingSession {
     this.host = host;
     this.options = options;
     this.offeredProtocol = offeredProtocolFeatures(options);
-    this.table = new MemoryTable(options.xen !== undefined, options.allowShrink);
+    const { allowShrink, memorySizeMax } = options;
+    this.table = new MemoryTable({ hasXenMmap: options.xen !== undefined, allowShrink, memorySizeMax });
     this.vrings = Array.from({ length: host.queueCount }, (_, index) => this.#createVring(index));
     this.negotiation = new DeviceNegotiation(host);
     this.runner = new RingRunner({
@@ -86,16 +87,15 @@ export class HostingSession {
     return (this.protocol & protocolFeatureBit(name)) !== 0n;
   }
 
-  /** Brings queues and device to where the states say they should be. */
+  /** Brings queues and device to where the states say they should be. A ring that cannot run keeps nothing else from it. */
   update(): ProtocolFault | undefined {
     if (this.#isEnded) return protocolFault('CLOSED', 'the connection ended meanwhile');
     const fault = this.runner.startAll();
-    if (fault !== undefined) return fault;
     const isDue = this.hasProtocol('STATUS') ? this.negotiation.isDriverOkWritten : this.runner.isAnyRunning;
     if (isDue) this.negotiation.activate();
     this.updatePolling();
     if (this.#isConfigChangeOwed && this.runner.isAnyRunning) this.#tellConfigChange();
-    return undefined;
+    return fault;
   }
 
   updatePolling(): void {
@@ -108,19 +108,23 @@ export class HostingSession {
     this.table.memory.log = this.isLogging ? this.log : undefined;
   }
 
-  /** Resets the device and gives everything back. Resolves once nothing of the other side's memory is touched. */
+  /**
+   * Resets the device and gives everything back, the rest also where something of it cannot be: then it rejects. Settles once
+   * nothing of the other side's memory is touched.
+   */
   async end(): Promise<void> {
     this.#isEnded = true;
+    using held = new DisposableStack();
+    held.defer(() => this.logEvent?.close());
+    held.defer(() => this.log?.revoke());
+    held.defer(() => this.inflight?.revoke());
+    held.use(this.table);
+    held.defer(() => (this.table.memory.log = undefined));
+    held.defer(() => this.backChannel?.[Symbol.dispose]());
     this.negotiation.end();
     for (const { doorbells } of this.vrings) doorbells[Symbol.dispose]();
     this.#pollTimer[Symbol.dispose]();
     await this.host.detach();
-    this.backChannel?.[Symbol.dispose]();
-    this.table.memory.log = undefined;
-    this.table[Symbol.dispose]();
-    this.inflight?.revoke();
-    this.log?.revoke();
-    this.logEvent?.close();
   }
 
   #createVring(index: number): Vring {
@@ -134,6 +138,7 @@ export class HostingSession {
       isEnabled: false,
       isRunning: false,
       record: undefined,
+      left: undefined,
     };
   }
 

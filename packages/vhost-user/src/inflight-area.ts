@@ -24,13 +24,16 @@ export interface InflightRecord {
   recover(
     usedIdx: number,
   ): { readonly start: QueuePosition; readonly takenChains: readonly TakenChain[] } | undefined;
-  /** Forgets all that was kept, and keeps what happens from `start` on; `position` is the ring's. */
+  /**
+   * Keeps what happens from `start` on; `position` is the ring's. What `recover` found, or as much of it as `takenChains` begins
+   * with, stays found after each store of this: who takes over may die too. Anything else is forgotten with one store.
+   */
   begin(
     start: QueuePosition,
     takenChains: readonly TakenChain[],
     position: () => QueuePosition,
   ): QueueObserver;
-  /** The queue was stopped in order: nothing is left to be done again, and the next start is told by others. */
+  /** The queue was stopped with nothing left to be done again: the next start is told by others. */
   end(): void;
 }
 
@@ -73,6 +76,9 @@ export class InflightMemory {
     this.#mapped.revoke();
   }
 }
+
+/** Requests are counted up to here, by numbers that a double holds; a region beyond was never written by anybody. */
+export const COUNTER_MAX: number = 2 ** 52;
 
 /** Whether a region is in use. */
 export function isInUse(version: number, descCount: number, queueSize: number): boolean {

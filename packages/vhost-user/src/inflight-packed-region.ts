@@ -2,7 +2,7 @@
 import { VHOST_USER_INFLIGHT_DESC_PACKED, VHOST_USER_INFLIGHT_PACKED } from '@virtlab/abi/vhost-user';
 import { VRING_PACKED_DESC_F_AVAIL, VRING_PACKED_DESC_F_USED } from '@virtlab/abi/virtio-ring';
 import type { TakenDescriptor } from '@virtlab/virtio';
-import type { InflightPlace } from './inflight-area.ts';
+import { type InflightPlace, isInUse } from './inflight-area.ts';
 
 const REGION = VHOST_USER_INFLIGHT_PACKED;
 const DESC = VHOST_USER_INFLIGHT_DESC_PACKED;
@@ -41,6 +41,20 @@ export class PackedRegion {
   }
   setByte(field: RegionByte, value: number): void {
     this.#u8[this.#start + REGION.offset[field]] = value;
+  }
+
+  /**
+   * Makes both used positions that of the two which counts. In between they stand for the same: of the one that is left behind,
+   * the half goes first without which they are still told apart.
+   */
+  settlePositions(slot: number, wrap: number): void {
+    if (this.get('used_idx') === slot && (this.getByte('used_wrap_counter') & 1) === wrap) {
+      this.set('old_used_idx', slot);
+      this.setByte('old_used_wrap_counter', wrap);
+    } else {
+      this.setByte('used_wrap_counter', wrap);
+      this.set('used_idx', slot);
+    }
   }
 
   isInFlight(entry: number): boolean {
@@ -83,7 +97,12 @@ export class PackedRegion {
     this.setWord(entry, 'id', id);
     this.setWord(entry, 'flags', flags);
   }
+  get isInUse(): boolean {
+    return isInUse(this.get('version'), this.get('desc_num'), this.queueSize);
+  }
+  /** Nothing was kept, from the first store on: without its version the rest of a region means nothing. */
   clear(): void {
+    this.set('version', 0);
     this.#u8.fill(0, this.#start, this.#start + REGION.size + this.queueSize * DESC.size);
   }
 

@@ -1,21 +1,17 @@
 /** What a device has taken from a packed ring, kept where a crash does not reach it ("Inflight I/O tracking", packed). */
 import { VHOST_USER_INFLIGHT_VERSION } from '@virtlab/abi/vhost-user';
-import { VRING_PACKED_DESC, VRING_PACKED_EVENT_F_WRAP_CTR } from '@virtlab/abi/virtio-ring';
-import type { MemoryRegion } from '@virtlab/guest-memory';
-import type { DescriptorChain, QueuePosition, TakenChain, TakenDescriptor } from '@virtlab/virtio';
-import { type InflightPlace, type InflightRecord, isInUse } from './inflight-area.ts';
+import { VRING_PACKED_DESC } from '@virtlab/abi/virtio-ring';
+import type { QueuePosition, TakenChain } from '@virtlab/virtio';
+import { COUNTER_MAX, type InflightPlace, type InflightRecord } from './inflight-area.ts';
 import { OWNER_FLAGS, PackedRegion } from './inflight-packed-region.ts';
+import {
+  type KeptChain,
+  type PackedRing,
+  PackedTracker,
+  WRAP_SHIFT,
+  advanced,
+} from './inflight-packed-tracker.ts';
 import type { QueueObserver } from './observed-queue.ts';
-
-const WRAP_SHIFT = VRING_PACKED_EVENT_F_WRAP_CTR;
-const SLOT_MASK = (1 << WRAP_SHIFT) - 1;
-
-/** The descriptor ring, as the driver laid it out. */
-export interface PackedRing {
-  readonly memory: MemoryRegion;
-  readonly offset: number;
-  readonly size: number;
-}
 
 /** With `isInOrder` nothing is kept but the used position: requests are done again from there on. */
 export class PackedInflightRecord implements InflightRecord {
@@ -30,19 +26,15 @@ export class PackedInflightRecord implements InflightRecord {
   }
 
   recover(): { start: QueuePosition; takenChains: readonly TakenChain[] } | undefined {
-    const region = this.#region;
-    const { size } = this.#ring;
-    if (!isInUse(region.get('version'), region.get('desc_num'), region.queueSize)) return undefined;
-    const isCommitted = this.#isPublished();
-    const used = region.get(isCommitted ? 'used_idx' : 'old_used_idx');
-    const wrap = region.getByte(isCommitted ? 'used_wrap_counter' : 'old_used_wrap_counter') & 1;
-    if (used >= size) return undefined;
-    this.#freeUnused(region.get(isCommitted ? 'free_head' : 'old_free_head'));
-    const usedWord = used | (wrap << WRAP_SHIFT);
-    if (this.#isInOrder) return { start: { available: usedWord, used: usedWord }, takenChains: [] };
-    const takenChains = this.#takenChains();
-    const slots = takenChains.reduce((sum, { descriptors }) => sum + descriptors.length, 0);
-    return { start: { available: advanced(usedWord, slots, size), used: usedWord }, takenChains };
+    const found = this.#find();
+    if (found === undefined) return undefined;
+    const { used, chains } = found;
+    if (this.#isInOrder) return { start: { available: used, used }, takenChains: [] };
+    const slots = chains.reduce((sum, { entries }) => sum + entries.length, 0);
+    const takenChains = chains.map(({ id, entries }) => {
+      return { head: id, descriptors: entries.map((entry) => this.#region.descriptor(entry)) };
+    });
+    return { start: { available: advanced(used, slots, this.#ring.size), used }, takenChains };
   }
 
   begin(
@@ -50,12 +42,8 @@ export class PackedInflightRecord implements InflightRecord {
     takenChains: readonly TakenChain[],
     position: () => QueuePosition,
   ): QueueObserver {
-    const region = this.#region;
-    region.clear();
-    region.set('desc_num', region.queueSize);
-    const tracker = new PackedTracker(region, this.#ring, used, this.#isInOrder, position);
-    for (const taken of takenChains) tracker.keep(taken);
-    region.set('version', VHOST_USER_INFLIGHT_VERSION);
+    const tracker = new PackedTracker(this.#region, this.#ring, used, this.#isInOrder, position);
+    if (!this.#goOn(tracker, used, takenChains)) this.#beginAnew(tracker, takenChains);
     return tracker;
   }
 
@@ -63,196 +51,109 @@ export class PackedInflightRecord implements InflightRecord {
     this.#region.set('version', 0);
   }
 
-  /** Whether a publication that was under way had reached the driver: then the descriptor at the old place is used. */
+  /** Leaves a region as it is that says what is to be kept; false when it says anything else. See `PackedTracker.goOn`. */
+  #goOn(tracker: PackedTracker, used: number, takenChains: readonly TakenChain[]): boolean {
+    const found = this.#find();
+    if (found === undefined || found.used !== used) return false;
+    const { chains } = found;
+    const isKept = takenChains.every(({ head, descriptors }, at) => {
+      return chains[at]?.id === head && chains[at].entries.length === descriptors?.length;
+    });
+    if (!isKept || (takenChains.length === 0 && chains.length > 0)) return false;
+    const newest = chains.at(-1);
+    const counter = newest === undefined ? 0 : this.#region.counter(newest.entries[0]!) + 1;
+    if (counter > COUNTER_MAX) return false;
+    const given = chains.splice(takenChains.length);
+    tracker.goOn(chains, given, counter);
+    return true;
+  }
+
+  /** Forgets with the first store what there was, and says all that there is with the last. */
+  #beginAnew(tracker: PackedTracker, takenChains: readonly TakenChain[]): void {
+    const region = this.#region;
+    region.clear();
+    region.set('desc_num', region.queueSize);
+    tracker.beginAnew(takenChains);
+    region.set('version', VHOST_USER_INFLIGHT_VERSION);
+  }
+
+  /** What a region that is in use says; undefined also for what nobody can have written of this ring. */
+  #find(): { readonly used: number; readonly chains: KeptChain[] } | undefined {
+    const region = this.#region;
+    if (!region.isInUse) return undefined;
+    const isCommitted = this.#isPublished();
+    const used = region.get(isCommitted ? 'used_idx' : 'old_used_idx');
+    const wrap = region.getByte(isCommitted ? 'used_wrap_counter' : 'old_used_wrap_counter') & 1;
+    if (used >= this.#ring.size) return undefined;
+    this.#freeUnused(region.get(isCommitted ? 'free_head' : 'old_free_head'));
+    const chains = this.#chains();
+    return chains === undefined ? undefined : { used: used | (wrap << WRAP_SHIFT), chains };
+  }
+
+  /**
+   * Whether a publication that was under way had reached the driver: then the descriptor at the old place is used. One place on two
+   * laps is a publication of the whole ring, or one that is over, of whose record the last store is missing: then its requests are
+   * in flight no more, and what stands at the new place has nothing to say.
+   */
   #isPublished(): boolean {
     const region = this.#region;
     const slot = region.get('old_used_idx');
     const wrap = region.getByte('old_used_wrap_counter') & 1;
-    if (region.get('used_idx') === slot && (region.getByte('used_wrap_counter') & 1) === wrap) return false;
+    const isSameSlot = region.get('used_idx') === slot;
+    if (isSameSlot && (region.getByte('used_wrap_counter') & 1) === wrap) return false;
     if (slot >= this.#ring.size) return false;
+    if (isSameSlot && this.#slotsInFlight() < this.#ring.size) return true;
     const at = this.#ring.offset + slot * VRING_PACKED_DESC.size + VRING_PACKED_DESC.offset.flags;
     const owner = Atomics.load(this.#ring.memory.u16, at / 2) & OWNER_FLAGS;
     return owner === (wrap === 1 ? OWNER_FLAGS : 0);
+  }
+
+  #slotsInFlight(): number {
+    const region = this.#region;
+    let slots = 0;
+    for (let entry = 0; entry < region.queueSize; entry += 1)
+      if (region.isInFlight(entry)) slots += region.word(entry, 'num');
+    return slots;
   }
 
   #freeUnused(freeHead: number): void {
     const region = this.#region;
     let entry = freeHead;
     for (let left = region.queueSize; left > 0 && entry < region.queueSize; left -= 1) {
-      region.setInFlight(entry, 0);
+      if (region.isInFlight(entry)) region.setInFlight(entry, 0);
       entry = region.word(entry, 'next');
     }
   }
 
-  #takenChains(): { head: number; descriptors: TakenDescriptor[] }[] {
+  /** What is in flight, oldest first. More than the ring holds, or an entry of two requests, is of another ring's past. */
+  #chains(): KeptChain[] | undefined {
     const region = this.#region;
+    const { size } = this.#ring;
     const heads: number[] = [];
     for (let entry = 0; entry < region.queueSize; entry += 1) if (region.isInFlight(entry)) heads.push(entry);
-    return heads
-      .toSorted((a, b) => region.counter(a) - region.counter(b))
-      .map((head) => {
-        const descriptors: TakenDescriptor[] = [];
-        let entry = head;
-        let last = head;
-        const count = Math.min(region.word(head, 'num'), this.#ring.size);
-        for (let left = count; left > 0 && entry < region.queueSize; left -= 1) {
-          descriptors.push(region.descriptor(entry));
-          last = entry;
-          entry = region.word(entry, 'next');
-        }
-        return { head: region.word(last, 'id'), descriptors };
-      });
-  }
-}
-
-function advanced(position: number, slots: number, size: number): number {
-  const slot = (position & SLOT_MASK) + slots;
-  const wrap = position >>> WRAP_SHIFT;
-  return slot < size ? slot | (wrap << WRAP_SHIFT) : (slot - size) | ((wrap ^ 1) << WRAP_SHIFT);
-}
-
-class PackedTracker implements QueueObserver {
-  readonly #region: PackedRegion;
-  readonly #ring: PackedRing;
-  readonly #isInOrder: boolean;
-  readonly #position: () => QueuePosition;
-  /** By buffer id, the first entry of its descriptors. */
-  readonly #entryOf: Uint16Array;
-  /** The links of the region as this side made them: the region's own are for whoever comes after. */
-  readonly #nextOf: Uint16Array;
-  readonly #lastOf: Uint16Array;
-  readonly #batch: Uint16Array;
-  #batchCount = 0;
-  #batchSlots = 0;
-  #used: number;
-  #counter = 0;
-  #free = 0;
-
-  constructor(
-    region: PackedRegion,
-    ring: PackedRing,
-    used: number,
-    isInOrder: boolean,
-    position: () => QueuePosition,
-  ) {
-    this.#region = region;
-    this.#position = position;
-    this.#ring = ring;
-    this.#isInOrder = isInOrder;
-    this.#entryOf = new Uint16Array(ring.size);
-    this.#batch = new Uint16Array(region.queueSize);
-    this.#nextOf = new Uint16Array(region.queueSize);
-    this.#lastOf = new Uint16Array(region.queueSize);
-    for (let entry = 0; entry < region.queueSize; entry += 1) this.#link(entry, entry + 1);
-    this.#used = used;
-    this.#commitUsed();
-    this.#commitOld();
-  }
-
-  /** A request that somebody else had taken. */
-  keep({ head, descriptors = [] }: TakenChain): void {
-    const first = this.#free;
-    for (const { addressLow, addressHigh, size, flags } of descriptors) {
-      this.#region.setDescriptor(this.#next(), addressLow, addressHigh, size, head, flags);
+    if (heads.length > size) return undefined;
+    const chains: KeptChain[] = [];
+    const isSeen = new Uint8Array(region.queueSize);
+    let room = size;
+    for (const head of heads.toSorted((a, b) => region.counter(a) - region.counter(b))) {
+      const count = region.word(head, 'num');
+      room -= count;
+      if (count === 0 || room < 0) return undefined;
+      const entries = this.#entriesFrom(head, count, isSeen);
+      if (entries === undefined) return undefined;
+      chains.push({ id: region.word(entries.at(-1)!, 'id'), entries });
     }
-    this.#commitChain(first, head, descriptors.length);
+    return chains;
   }
 
-  popped({ head, position, slotCount }: DescriptorChain): void {
-    if (position < 0 || this.#isInOrder) return;
-    const { memory, offset, size } = this.#ring;
-    const first = this.#free;
-    const fields = VRING_PACKED_DESC.offset;
-    for (let count = 0, slot = position; count < slotCount; count += 1) {
-      const at = offset + slot * VRING_PACKED_DESC.size;
-      const address = (at + fields.addr) / 4;
-      const length = memory.u32[(at + fields.len) / 4]!;
-      const flags = memory.u16[(at + fields.flags) / 2]!;
-      const low = memory.u32[address]!;
-      this.#region.setDescriptor(this.#next(), low, memory.u32[address + 1]!, length, head, flags);
-      slot = slot + 1 === size ? 0 : slot + 1;
-    }
-    this.#commitChain(first, head, slotCount);
-  }
-
-  undoing({ head, position }: DescriptorChain): void {
-    if (position < 0 || this.#isInOrder) return;
+  #entriesFrom(head: number, count: number, isSeen: Uint8Array): number[] | undefined {
     const region = this.#region;
-    const entry = this.#entryOf[head]!;
-    region.setInFlight(entry, 0);
-    this.#giveBack(entry);
-    region.set('old_free_head', this.#free);
-  }
-
-  pushing({ head, slotCount }: DescriptorChain): void {
-    this.#batchSlots += slotCount;
-    if (this.#isInOrder) return;
-    this.#batch[this.#batchCount] = this.#entryOf[head]!;
-    this.#batchCount += 1;
-  }
-
-  /** Everything of the batch is written where it is not valid yet; the driver's next descriptor decides. */
-  publishing(): void {
-    if (this.#isInOrder) return;
-    for (let at = 0; at < this.#batchCount; at += 1) this.#giveBack(this.#batch[at]!);
-    this.#used = advanced(this.#used, this.#batchSlots, this.#ring.size);
-    this.#batchSlots = 0;
-    this.#commitUsed();
-  }
-
-  published(): void {
-    // With IN_ORDER, what was pushed may still wait for others: only the ring knows how far it got.
-    if (this.#isInOrder) {
-      this.#used = this.#position().used;
-      this.#commitUsed();
+    const entries: number[] = [];
+    for (let entry = head; entries.length < count; entry = region.word(entry, 'next')) {
+      if (entry >= region.queueSize || isSeen[entry] === 1) return undefined;
+      isSeen[entry] = 1;
+      entries.push(entry);
     }
-    for (let at = 0; at < this.#batchCount; at += 1) this.#region.setInFlight(this.#batch[at]!, 0);
-    this.#batchCount = 0;
-    this.#commitOld();
-  }
-
-  /** Takes the first free entry. */
-  #next(): number {
-    const entry = this.#free;
-    this.#free = this.#nextOf[entry]!;
-    return entry;
-  }
-
-  #giveBack(entry: number): void {
-    this.#link(this.#lastOf[entry]!, this.#free);
-    this.#free = entry;
-    this.#region.set('free_head', entry);
-  }
-
-  #link(entry: number, next: number): void {
-    this.#nextOf[entry] = next;
-    this.#region.setWord(entry, 'next', next);
-  }
-
-  /** The entries from `first` on become valid with the last store. */
-  #commitChain(first: number, id: number, count: number): void {
-    const region = this.#region;
-    let last = first;
-    for (let left = count - 1; left > 0; left -= 1) last = this.#nextOf[last]!;
-    region.setWord(first, 'num', count);
-    region.setWord(first, 'last', last);
-    this.#lastOf[first] = last;
-    region.setCounter(first, this.#counter);
-    this.#counter += 1;
-    region.setInFlight(first, 1);
-    this.#entryOf[id] = first;
-    region.set('free_head', this.#free);
-    region.set('old_free_head', this.#free);
-  }
-
-  #commitUsed(): void {
-    this.#region.set('used_idx', this.#used & SLOT_MASK);
-    this.#region.setByte('used_wrap_counter', this.#used >>> WRAP_SHIFT);
-  }
-
-  #commitOld(): void {
-    this.#region.set('old_free_head', this.#free);
-    this.#region.set('old_used_idx', this.#used & SLOT_MASK);
-    this.#region.setByte('old_used_wrap_counter', this.#used >>> WRAP_SHIFT);
+    return entries;
   }
 }

@@ -5,7 +5,7 @@ import {
   VHOST_USER_INFLIGHT_VERSION,
 } from '@virtlab/abi/vhost-user';
 import type { DescriptorChain, QueuePosition, TakenChain } from '@virtlab/virtio';
-import { type InflightPlace, type InflightRecord, isInUse } from './inflight-area.ts';
+import { COUNTER_MAX, type InflightPlace, type InflightRecord, isInUse } from './inflight-area.ts';
 import type { QueueObserver } from './observed-queue.ts';
 
 const REGION = VHOST_USER_INFLIGHT_SPLIT;
@@ -78,7 +78,12 @@ class SplitRegion {
     this.#u32[at] = counter;
     this.#u32[at + 1] = counter / WORD;
   }
+  get isInUse(): boolean {
+    return isInUse(this.get('version'), this.get('desc_num'), this.queueSize);
+  }
+  /** Nothing was kept, from the first store on: without its version the rest of a region means nothing. */
   clear(): void {
+    this.set('version', 0);
     this.#u8.fill(0, this.#start, this.#start + REGION.size + this.queueSize * DESC.size);
   }
 
@@ -101,20 +106,66 @@ export class SplitInflightRecord implements InflightRecord {
 
   recover(usedIdx: number): { start: QueuePosition; takenChains: readonly TakenChain[] } | undefined {
     const region = this.#region;
-    if (!isInUse(region.get('version'), region.get('desc_num'), region.queueSize)) return undefined;
-    const missed = (usedIdx - region.get('used_idx')) & 0xffff;
+    if (!region.isInUse) return undefined;
+    const missed = this.#missed(usedIdx);
     if (missed > 0 && missed <= this.#ringSize) this.#endBatch(missed);
-    const heads: number[] = [];
-    for (let head = 0; head < this.#ringSize; head += 1) if (region.isInFlight(head)) heads.push(head);
-    // A region of another ring's past (its used index cannot have come from this one) says nothing.
-    if (missed > this.#ringSize) heads.length = 0;
-    const ordered = heads.toSorted((a, b) => region.counter(a) - region.counter(b));
-    const available = this.#isInOrder ? usedIdx : (usedIdx + ordered.length) & 0xffff;
-    const takenChains = this.#isInOrder ? [] : ordered.map((head) => ({ head }));
+    const heads = missed > this.#ringSize ? [] : this.#heads();
+    const available = this.#isInOrder ? usedIdx : (usedIdx + heads.length) & 0xffff;
+    const takenChains = this.#isInOrder ? [] : heads.map((head) => ({ head }));
     return { start: { available, used: usedIdx }, takenChains };
   }
 
   begin({ used }: QueuePosition, takenChains: readonly TakenChain[]): QueueObserver {
+    const region = this.#region;
+    const counter = this.#goOn(used, takenChains) ?? this.#beginAnew(used, takenChains);
+    return new SplitTracker(region, used, counter, this.#isInOrder);
+  }
+
+  end(): void {
+    this.#region.set('version', 0);
+  }
+
+  /** Publications that the region does not know of. More than a ring's worth: it is of another ring's past, and says nothing. */
+  #missed(usedIdx: number): number {
+    return (usedIdx - this.#region.get('used_idx')) & 0xffff;
+  }
+
+  /** What is in flight, oldest first. */
+  #heads(): number[] {
+    const region = this.#region;
+    const heads: number[] = [];
+    for (let head = 0; head < this.#ringSize; head += 1) if (region.isInFlight(head)) heads.push(head);
+    return heads.toSorted((a, b) => region.counter(a) - region.counter(b));
+  }
+
+  /**
+   * Leaves a region as it is that says what is to be kept, and answers the next counter. Who dies behind any of the stores leaves
+   * a region that says the same:
+   * - The used index, which a last publication may be ahead of: before, what was published is found by the list of its batch,
+   *   whose flags `recover` has cleared, and is cleared once more; behind it there is nothing to be found.
+   * - Requests that the ring itself gives again, newest first: with each the region says that one request less was taken, and
+   *   those that were taken are still all up to some point.
+   */
+  #goOn(used: number, takenChains: readonly TakenChain[]): number | undefined {
+    const region = this.#region;
+    const missed = this.#missed(used);
+    if (!region.isInUse || missed > this.#ringSize) return undefined;
+    const heads = this.#heads();
+    const isKept = takenChains.every(({ head }, at) => heads[at] === head);
+    if (!isKept || (takenChains.length === 0 && heads.length > 0)) return undefined;
+    const newest = heads.at(-1);
+    const counter = newest === undefined ? 0 : region.counter(newest) + 1;
+    if (counter > COUNTER_MAX) return undefined;
+    if (missed > 0) region.setUsedIdx(used);
+    for (const head of heads.slice(takenChains.length).toReversed()) region.setInFlight(head, 0);
+    // Of a larger ring, or nobody's: no ring of this size looks at them.
+    for (let head = this.#ringSize; head < region.queueSize; head += 1)
+      if (region.isInFlight(head)) region.setInFlight(head, 0);
+    return counter;
+  }
+
+  /** Forgets with the first store what there was, and says all that there is with the last. */
+  #beginAnew(used: number, takenChains: readonly TakenChain[]): number {
     const region = this.#region;
     region.clear();
     region.set('desc_num', region.queueSize);
@@ -124,11 +175,7 @@ export class SplitInflightRecord implements InflightRecord {
       region.setInFlight(head, 1);
     }
     region.set('version', VHOST_USER_INFLIGHT_VERSION);
-    return new SplitTracker(region, used, takenChains.length, this.#isInOrder);
-  }
-
-  end(): void {
-    this.#region.set('version', 0);
+    return takenChains.length;
   }
 
   /** The last publication was seen by the driver, and not written down to its end. */

@@ -1,9 +1,20 @@
 import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, featureBit } from '@virtlab/abi/virtio';
-import { VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
-import { closeFd, openFdCount } from '@virtlab/linux';
+import {
+  VHOST_USER_INFLIGHT_DESC_PACKED,
+  VHOST_USER_INFLIGHT_DESC_SPLIT,
+  VHOST_USER_INFLIGHT_PACKED,
+  VHOST_USER_INFLIGHT_SPLIT,
+  VHOST_USER_INFLIGHT_VERSION,
+} from '@virtlab/abi/vhost-user';
+import { VIRTIO_RING_F_INDIRECT_DESC, vringPackedDescSize } from '@virtlab/abi/virtio-ring';
+import { memoryRegion } from '@virtlab/guest-memory';
+import { closeFd, mapShared, memfdCreate, openFdCount } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { inflightRegionSize } from './inflight-area.ts';
+import { PackedInflightRecord } from './inflight-packed.ts';
+import { SplitInflightRecord } from './inflight-split.ts';
 import type { InflightArea } from './payload-memory.ts';
 import { answerTo } from './testing/held-device.ts';
 import { BASE_FEATURES, RawMachine, RawPeer, RawRing, initialBase, until } from './testing/raw-peer.ts';
@@ -173,6 +184,65 @@ describeWithFfi('INFLIGHT_SHMFD', () => {
     await until('it is done', () => peer.device.finished.length === 1);
     closeFd(kept.fd);
     expect(ring.receive()).toHaveLength(1);
+  });
+});
+
+describeWithFfi('INFLIGHT_SHMFD: an area that says more than a ring holds', () => {
+  const ENTRIES = 32_768;
+  const PACKED = BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED);
+
+  /** All of it in flight, each request as long as a ring can be. */
+  function fill(view: DataView, isPacked: boolean): void {
+    const region = isPacked ? VHOST_USER_INFLIGHT_PACKED : VHOST_USER_INFLIGHT_SPLIT;
+    view.setUint16(region.offset.version, VHOST_USER_INFLIGHT_VERSION, true);
+    view.setUint16(region.offset.desc_num, ENTRIES, true);
+    if (isPacked) {
+      view.setUint16(VHOST_USER_INFLIGHT_PACKED.offset.free_head, 0xffff, true);
+      view.setUint16(VHOST_USER_INFLIGHT_PACKED.offset.old_free_head, 0xffff, true);
+    }
+    const desc = isPacked ? VHOST_USER_INFLIGHT_DESC_PACKED : VHOST_USER_INFLIGHT_DESC_SPLIT;
+    for (let entry = 0; entry < ENTRIES; entry += 1) {
+      const at = region.size + entry * desc.size;
+      view.setUint8(at + desc.offset.inflight, 1);
+      view.setUint16(at + desc.offset.next, (entry + 1) % ENTRIES, true);
+      if (isPacked) view.setUint16(at + VHOST_USER_INFLIGHT_DESC_PACKED.offset.num, ENTRIES, true);
+    }
+  }
+
+  it('packed: it is of another ring, and no memory is spent on it', async () => {
+    using machine = new RawMachine();
+    using ring = new RawRing(machine, 0, PACKED);
+    const size = inflightRegionSize(ENTRIES, true);
+    const fd = memfdCreate('foreign', size);
+    using mapping = mapShared(fd, size);
+    fill(new DataView(mapping.buffer), true);
+    await using peer = new RawPeer();
+    peer.device.isPrompt = true;
+    const area = { size: BigInt(size), offset: 0n, queueCount: 1, queueSize: ENTRIES };
+    await start(peer, machine, ring, { features: PACKED, kept: { area, fd } });
+    ring.send(1, 2);
+    await until('both', () => peer.device.finished.length === 2);
+    expect(ring.receive()).toEqual([1, 2].map((tag) => ({ tag, answer: answerTo(tag) })));
+    closeFd(fd);
+  });
+
+  it.each([
+    ['split', BASE_FEATURES],
+    ['packed', PACKED],
+  ])('%s: what is looked at is no more than the ring is large', (_, features) => {
+    const isPacked = features === PACKED;
+    const memory = memoryRegion(new ArrayBuffer(inflightRegionSize(ENTRIES, isPacked)));
+    fill(new DataView(memory.u8.buffer), isPacked);
+    const place = { memory, offset: 0, queueSize: ENTRIES };
+    const size = 256;
+    const ring = { memory: memoryRegion(new ArrayBuffer(vringPackedDescSize(size))), offset: 0, size };
+    const record = isPacked
+      ? new PackedInflightRecord(place, ring, false)
+      : new SplitInflightRecord(place, size, false);
+    const slots = record
+      .recover(0)
+      ?.takenChains.reduce((sum, { descriptors }) => sum + (descriptors?.length ?? 1), 0);
+    expect(slots).toBe(isPacked ? undefined : size);
   });
 });
 

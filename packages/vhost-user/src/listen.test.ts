@@ -75,6 +75,62 @@ describeWithFfi('listening', () => {
     await close();
   });
 
+  it('connections that have gone while they waited take no place from one that is there', async () => {
+    const { ends, close } = listen();
+    const first = startSender(UnixStream.connect(path));
+    expect(await first.request('GET_FEATURES', undefined)).toMatchObject({ ok: true });
+    for (let count = 0; count < 20; count += 1) {
+      const gone = UnixStream.connect(path);
+      if (count % 2 === 0) gone.send(new Uint8Array(12));
+      gone.close();
+    }
+    const late = startSender(UnixStream.connect(path));
+    const waiting = late.request('GET_FEATURES', undefined);
+    expect(await first.request('GET_QUEUE_NUM', undefined)).toMatchObject({ ok: true });
+    first.close();
+    expect(await waiting).toMatchObject({ ok: true });
+    late.close();
+    await until('it has ended', () => ends.at(-1)?.fault === undefined);
+    await close();
+  });
+
+  it('more than may wait are closed while those before them are there', async () => {
+    const { close } = listen();
+    const streams = Array.from({ length: 10 }, () => UnixStream.connect(path));
+    const last = startSender(streams[9]!);
+    expect(await last.request('GET_FEATURES', undefined)).toMatchObject({ ok: false });
+    streams.forEach((stream) => stream.close());
+    await close();
+  });
+
+  it('what cannot be served, or given back, is told, and the next is served', async () => {
+    const before = openFdCount();
+    const aio = createNodeAioContext();
+    const host = new DeviceHost({ device: new HeldDevice(), aio });
+    const [refusal, failure] = [new Error('not now'), new Error('not given back')];
+    let count = 0;
+    const { ends, close } = listen({
+      serve(stream) {
+        count += 1;
+        if (count === 1) throw refusal;
+        const backend = serveVhostUser(stream, { host, aio });
+        return count === 2
+          ? { ...backend, ended: backend.ended.then(() => Promise.reject(failure)) }
+          : backend;
+      },
+    });
+    const peers = Array.from({ length: 3 }, () => startSender(UnixStream.connect(path)));
+    expect(await peers[0]!.request('GET_FEATURES', undefined)).toMatchObject({ ok: false });
+    expect(await peers[1]!.request('GET_FEATURES', undefined)).toMatchObject({ ok: true });
+    peers[1]!.close();
+    expect(await peers[2]!.request('GET_FEATURES', undefined)).toMatchObject({ ok: true });
+    expect(ends.map(({ error }) => error)).toEqual([refusal, failure]);
+    for (const peer of peers) peer.close();
+    await close();
+    aio[Symbol.dispose]();
+    expect(openFdCount()).toBe(before);
+  });
+
   it('closing ends the connection and resets the device', async () => {
     const { listener, close } = listen();
     const sender = startSender(UnixStream.connect(path));

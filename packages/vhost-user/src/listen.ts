@@ -4,7 +4,7 @@ import { UnixStream, UnixStreamServer } from '@virtlab/linux';
 import type { VhostUserBackendEnd } from './backend-options.ts';
 import type { VhostUserBackend } from './serve.ts';
 
-/** Connections that wait for their turn; further ones are closed. */
+/** Connections that wait for their turn; further ones are closed, unless one of those has gone. */
 const WAITING_COUNT_MAX = 8;
 const STREAM_OPTIONS = { fdsMax: VHOST_USER_MAX_FDS } as const;
 
@@ -19,7 +19,7 @@ export interface ListenVhostUserOptions {
   readonly connectionsMax?: number;
   /** Serves one connection: `serveVhostUser` with whatever options. Called when the one before has ended and its device is free. */
   serve(stream: UnixStream): VhostUserBackend;
-  /** A connection ended; the next is served after this. */
+  /** A connection ended, or `serve` threw, which then is the `error`; the next is served after this. */
   onEnd?(end: VhostUserBackendEnd): void;
 }
 
@@ -79,12 +79,21 @@ class Listener implements VhostUserListener {
   }
 
   #accept(stream: UnixStream): void {
+    if (this.#waiting.length >= WAITING_COUNT_MAX) this.#dropGone();
     if (this.#isClosed || this.#waiting.length >= WAITING_COUNT_MAX) {
       stream.close();
       return;
     }
     this.#waiting.push(stream);
     this.#serveNext();
+  }
+
+  /** Of a stream that nobody reads yet the end is not told. */
+  #dropGone(): void {
+    for (const stream of this.#waiting.splice(0)) {
+      if (stream.isPeerGone) stream.close();
+      else this.#waiting.push(stream);
+    }
   }
 
   #serveNext(): void {
@@ -96,11 +105,22 @@ class Listener implements VhostUserListener {
   }
 
   async #serve(stream: UnixStream): Promise<void> {
-    const backend = this.#options.serve(stream);
-    this.#served.add(backend);
-    const end = await backend.ended;
-    this.#served.delete(backend);
+    const end = await this.#endOf(stream);
     this.#options.onEnd?.(end);
     this.#serveNext();
+  }
+
+  async #endOf(stream: UnixStream): Promise<VhostUserBackendEnd> {
+    let backend: VhostUserBackend | undefined;
+    try {
+      backend = this.#options.serve(stream);
+      this.#served.add(backend);
+      return await backend.ended;
+    } catch (error) {
+      stream.close();
+      return { fault: undefined, error };
+    } finally {
+      if (backend !== undefined) this.#served.delete(backend);
+    }
   }
 }

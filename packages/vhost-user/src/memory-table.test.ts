@@ -1,3 +1,4 @@
+import { domId } from '@virtlab/abi/brands';
 import { featureBit, VIRTIO_F_RING_PACKED } from '@virtlab/abi/virtio';
 import { DMA_FAULT_ADDRESS, DMA_OK, SegmentList, memoryRegion } from '@virtlab/guest-memory';
 import { closeFd, memfdCreate, openFdCount } from '@virtlab/linux';
@@ -47,7 +48,7 @@ describeWithFfi('"Memory access": regions that are refused', () => {
     ['no descriptor', elsewhere(1), () => new MessageFds([]), /without a descriptor/],
     [
       'memory of a domain',
-      elsewhere(1, { xen: { kind: 'grant', isOnDemand: false, domid: 7 } }),
+      elsewhere(1, { xen: { kind: 'grant', isOnDemand: false, domid: domId(7) } }),
       () => fdOf(),
       /domain 7, .* out of reach/,
     ],
@@ -72,8 +73,23 @@ describeWithFfi('"Memory access": regions that are refused', () => {
     expect(openFdCount()).toBe(before);
   });
 
+  it('who serves is told what is wrong with memory that can shrink, and what is not', async () => {
+    const reasons: string[] = [];
+    await using peer = new RawPeer({ onRefusal: (reason) => reasons.push(reason) });
+    await peer.negotiate();
+    using fds = fdOf(SIZE, false);
+    const fd = fds.take()!;
+    expect((await peer.try('SET_MEM_TABLE', [AT], fd)).ok).toBe(false);
+    expect((await peer.try('ADD_MEM_REG', AT, fd)).ok).toBe(false);
+    closeFd(fd);
+    const why =
+      /region of 0x4000 bytes at guest 0x0: .*F_SEAL_SHRINK.*memory-backend-memfd without hugetlb is taken$/;
+    expect(reasons).toEqual(['SET_MEM_TABLE', 'ADD_MEM_REG'].map(() => expect.stringMatching(why)));
+    expect(reasons.map((reason) => reason.split(':')[0])).toEqual(['SET_MEM_TABLE', 'ADD_MEM_REG']);
+  });
+
   it('memory that can shrink is taken by who says so', () => {
-    using table = new MemoryTable(false, true);
+    using table = new MemoryTable({ allowShrink: true });
     using one = fdOf(SIZE, false);
     expect(table.add(AT, one)).toBeUndefined();
     expect(table.guestAddressOf(USER_BASE, BigInt(SIZE))).toBe(0n);

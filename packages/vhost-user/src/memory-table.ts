@@ -4,7 +4,7 @@ import { closeFd } from '@virtlab/linux';
 import type { MessageFds } from './connection.ts';
 import { type Outcome, type ProtocolFault, bad, good, hex, protocolFault } from './fault.ts';
 import type { RegionDescription } from './payload-memory.ts';
-import { type MappedRegion, mapMemory } from './region-mapping.ts';
+import { type MappedRegion, disposeAll, mapMemory } from './region-mapping.ts';
 import { type MemoryPiece, TableMemory } from './table-memory.ts';
 import {
   type GrantWindow,
@@ -17,7 +17,22 @@ import {
 /** Regions that may be added one by one (GET_MAX_MEM_SLOTS): as many as the kernel's vhost and rust-vmm take. */
 export const MEM_SLOTS_MAX = 509;
 
-interface TableEntry {
+/**
+ * Bytes of memory that a table may have together. What can be described costs its owner nothing, but us a few milliseconds for
+ * each view of 4 GiB, in which nothing else runs.
+ */
+export const MEMORY_SIZE_MAX_DEFAULT: number = 2 ** 40;
+
+export interface MemoryTableOptions {
+  /** Regions may be another domain's. Default false. */
+  readonly hasXenMmap?: boolean | undefined;
+  /** Memory is taken that its owner can take back. Default false. */
+  readonly allowShrink?: boolean | undefined;
+  /** Bytes that are mapped together at most. Default 1 TiB. */
+  readonly memorySizeMax?: number | undefined;
+}
+
+interface TableEntry extends Disposable {
   readonly description: RegionDescription;
   /** Without pieces where it shows grants. */
   readonly mapped: MappedRegion;
@@ -34,12 +49,13 @@ export class MemoryTable implements Disposable {
   readonly memory: TableMemory = new TableMemory();
   readonly #xenMemory: XenTableMemory | undefined;
   readonly #allowShrink: boolean;
+  readonly #memorySizeMax: bigint;
   #entries: TableEntry[] = [];
 
-  /** `hasXenMmap`: regions may be another domain's. `allowShrink`: memory is taken that its owner can shrink. */
-  constructor(hasXenMmap: boolean = false, allowShrink: boolean = false) {
-    this.#allowShrink = allowShrink;
-    this.#xenMemory = hasXenMmap ? new XenTableMemory(this.memory) : undefined;
+  constructor(options: MemoryTableOptions = {}) {
+    this.#allowShrink = options.allowShrink ?? false;
+    this.#memorySizeMax = BigInt(options.memorySizeMax ?? MEMORY_SIZE_MAX_DEFAULT);
+    this.#xenMemory = options.hasXenMmap === true ? new XenTableMemory(this.memory) : undefined;
   }
 
   /** What rings and devices reach. */
@@ -62,6 +78,8 @@ export class MemoryTable implements Disposable {
     fds: MessageFds,
     reached: ReachedDomains = NOBODY,
   ): ProtocolFault | undefined {
+    const tooMuch = this.#tooMuch(regions);
+    if (tooMuch !== undefined) return tooMuch;
     const entries: TableEntry[] = [];
     for (const description of regions) {
       const entry = this.#mapInto(entries, description, fds, reached);
@@ -69,13 +87,13 @@ export class MemoryTable implements Disposable {
         entries.push(entry.value);
         continue;
       }
-      for (const { mapped } of entries) mapped.revoke();
+      disposeAll(entries);
       return entry.fault;
     }
     const old = this.#entries;
     this.#entries = entries;
     this.#replaced();
-    for (const { mapped } of old) mapped.revoke();
+    disposeAll(old);
     return undefined;
   }
 
@@ -86,6 +104,8 @@ export class MemoryTable implements Disposable {
   ): ProtocolFault | undefined {
     if (this.#entries.length >= MEM_SLOTS_MAX)
       return protocolFault('REFUSED', `all ${MEM_SLOTS_MAX} slots are taken`);
+    const tooMuch = this.#tooMuch([...this.#entries.map((other) => other.description), description]);
+    if (tooMuch !== undefined) return tooMuch;
     const entry = this.#mapInto(this.#entries, description, fds, reached);
     if (!entry.ok) return entry.fault;
     this.#entries.push(entry.value);
@@ -123,8 +143,18 @@ export class MemoryTable implements Disposable {
 
   /** Ends all mappings. Whoever still has views reads nothing of the peer's and writes nowhere. */
   [Symbol.dispose](): void {
-    for (const { mapped } of this.#entries) mapped.revoke();
+    const entries = this.#entries;
     this.#entries = [];
+    disposeAll(entries);
+  }
+
+  /** Before anything is mapped. Memory of domains is mapped already, or while it is used. */
+  #tooMuch(regions: readonly RegionDescription[]): ProtocolFault | undefined {
+    const mapped = regions.filter(({ xen }) => xen === undefined);
+    const size = mapped.reduce((sum, region) => sum + region.size, 0n);
+    if (size <= this.#memorySizeMax) return undefined;
+    const limit = `more than the ${hex(this.#memorySizeMax)} that are mapped at most`;
+    return protocolFault('REFUSED', `${hex(size)} bytes of memory are ${limit}`);
   }
 
   #mapInto(
@@ -148,7 +178,7 @@ export class MemoryTable implements Disposable {
         xen === undefined ? mapMemory(description, fd, this.#allowShrink) : mapForeign(description, reached);
       if (!mapped.ok) return mapped;
       const isBesideGrants = others.some(({ window }) => window !== undefined);
-      return isBesideGrants ? bad('REFUSED', BESIDE_GRANTS) : good({ description, mapped: mapped.value });
+      return isBesideGrants ? bad('REFUSED', BESIDE_GRANTS) : good(tableEntry(description, mapped.value));
     } finally {
       closeFd(fd);
     }
@@ -184,7 +214,11 @@ function showGrants(
   if (!isAlone) return bad('REFUSED', BESIDE_GRANTS);
   // A second window shows the same mappings.
   const memory = others[0]?.window?.memory ?? window.value.memory;
-  return good({ description, mapped: NOTHING_MAPPED, window: { ...window.value, memory } });
+  return good({ ...tableEntry(description, NOTHING_MAPPED), window: { ...window.value, memory } });
+}
+
+function tableEntry(description: RegionDescription, mapped: MappedRegion): TableEntry {
+  return { description, mapped, [Symbol.dispose]: () => mapped.revoke() };
 }
 
 const NOTHING_MAPPED: MappedRegion = { pieces: [], revoke: () => {} };

@@ -1,3 +1,4 @@
+import { domId } from '@virtlab/abi/brands';
 import {
   VHOST_USER,
   VHOST_USER_BACKEND,
@@ -93,7 +94,7 @@ function spoilt(bytes: Uint8Array, change: (view: DataView) => void): Uint8Array
 }
 
 const REGION = { guestAddress: 0n, size: 0x1000n, userAddress: 0x7f00_0000_0000n, mmapOffset: 0n };
-const XEN_REGION = { ...REGION, xen: { kind: 'grant', isOnDemand: true, domid: 3 } } as const;
+const XEN_REGION = { ...REGION, xen: { kind: 'grant', isOnDemand: true, domid: domId(3) } } as const;
 const { offset: AT } = VHOST_USER_XEN_MEMORY_REGION;
 
 describe('payloads that are refused', () => {

@@ -1,6 +1,7 @@
 import type {
   DescriptorChain,
   DeviceQueue,
+  QueueHandOver,
   QueuePosition,
   RingSnapshot,
   RingViolation,
@@ -112,6 +113,9 @@ export class ObservedQueue implements DeviceQueue {
   }
   position(): QueuePosition {
     return this.#ring.position();
+  }
+  handOver(): QueueHandOver {
+    return this.#ring.handOver();
   }
   release(): void {
     this.#observer.released?.();

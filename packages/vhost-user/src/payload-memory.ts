@@ -1,4 +1,5 @@
 /** Payloads that describe memory: regions, rings, logs, in-flight areas. */
+import { type DomId, domId } from '@virtlab/abi/brands';
 import {
   VHOST_USER_INFLIGHT,
   VHOST_USER_LOG,
@@ -34,7 +35,7 @@ export interface XenMapping {
   readonly kind: 'foreign' | 'grant';
   /** Only what is used may be mapped, while it is used. */
   readonly isOnDemand: boolean;
-  readonly domid: number;
+  readonly domid: DomId;
 }
 
 /** "Memory region description": addresses, size and offset in bytes. */
@@ -85,7 +86,7 @@ function readXen(view: DataView, at: number): Outcome<XenMapping> {
     return bad('BAD_VALUE', `Xen mapping flags ${hex(flags)}`);
   }
   if (domid > 0xffff) return bad('BAD_VALUE', `domain ${hex(domid)}`);
-  return good({ kind: isForeign ? 'foreign' : 'grant', isOnDemand, domid });
+  return good({ kind: isForeign ? 'foreign' : 'grant', isOnDemand, domid: domId(domid) });
 }
 
 function writeRegion(view: DataView, at: number, region: RegionDescription, context: DecodeContext): void {

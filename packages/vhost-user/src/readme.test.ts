@@ -9,7 +9,7 @@ import { HeldDevice } from './testing/held-device.ts';
 describeWithFfi('README', () => {
   it('the usage works as it stands', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'virtlab-readme-'));
-    const device = new HeldDevice(1, 256);
+    const device = new HeldDevice(1, 64); // as the root README's; the default would be refused
     const { printed } = await runReadmeExample(new URL('../README.md', import.meta.url), {
       load: (name) => import(name),
       scope: { device, path: join(directory, 'device.sock') },

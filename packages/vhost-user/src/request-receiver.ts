@@ -47,6 +47,8 @@ export interface ReceiverOptions<Payloads, Replies> extends ChannelState {
   hasFeature(feature: VhostUserProtocolFeature): boolean;
   /** Before each request that is in order. For logs. */
   onRequest?(name: string): void;
+  /** Before each acknowledgement that says a request was not done: why, which the acknowledgement cannot say. */
+  onRefusal?(reason: string): void;
   /**
    * Told once: the channel is over, nothing more is handled, and the stream is closed. `fault` is what was wrong, if
    * anything was; `error` what a handler threw.
@@ -194,6 +196,7 @@ export class RequestReceiver<Payloads, Replies> {
         this.#end(named(name, answer.fault));
         return;
       }
+      if (!answer.ok) this.#options.onRefusal?.(named(name, answer.fault).message);
       const payload = this.#payloadOf(shape, frame, answer);
       if (payload === undefined) return;
       const fault = sendOn(this.#options.stream, encodeFrame(frame.request, payload, { isReply: true }), fds);

@@ -15,9 +15,8 @@ import { loadIndexAcquire } from '@virtlab/guest-memory';
 import {
   type DeviceHost,
   type QueueAddresses,
-  type QueuePosition,
+  type QueueHandOver,
   type RingFeatures,
-  type TakenChain,
   ringFeatures,
 } from '@virtlab/virtio';
 import type { DirtyLog } from './dirty-log.ts';
@@ -27,7 +26,7 @@ import { PackedInflightRecord } from './inflight-packed.ts';
 import { SplitInflightRecord } from './inflight-split.ts';
 import type { MemoryTable } from './memory-table.ts';
 import { ObservedQueue, type QueueObserver, observersOf } from './observed-queue.ts';
-import { usedRingLog } from './used-log.ts';
+import { packedRingLog, usedRingLog } from './used-log.ts';
 import type { Vring } from './vring.ts';
 
 const POSITION_BITS = 16;
@@ -65,32 +64,38 @@ export class RingRunner {
     return this.#options.vrings.some(({ isRunning }) => isRunning);
   }
 
-  /** Starts what should run and does not; the first thing that is wrong with a ring ends it. */
+  /** Starts what should run and does not. A ring with which something is wrong stays stopped; the first such thing is the answer. */
   startAll(): ProtocolFault | undefined {
+    let first: ProtocolFault | undefined;
     for (const vring of this.#options.vrings) {
       const fault = this.#isDue(vring) ? this.#start(vring) : undefined;
       if (fault === undefined) continue;
       vring.isStarted = false;
-      return fault;
+      first ??= fault;
     }
-    return undefined;
+    return first;
   }
 
-  /** Stops a ring once what the device has of it is finished. `base` then says where it stands. */
+  /**
+   * Stops a ring once what the device has of it is finished. `base` then says where it stands, and `left` what else there is to
+   * know when the time was up before.
+   */
   async stop(vring: Vring): Promise<void> {
     if (!vring.isRunning) return;
     const { host, drainTimeoutMs } = this.#options;
     const isPacked = this.#features().packed === true;
-    const stopping = host.stopQueue(vring.index, { timeoutMs: drainTimeoutMs });
-    const position = await stopping;
+    const features = host.driverFeatures;
+    const left = await host.stopQueue(vring.index, { timeoutMs: drainTimeoutMs });
     vring.isRunning = false;
-    if (position !== undefined) {
-      vring.base = isPacked
-        ? (position.available | (position.used << POSITION_BITS)) >>> 0
-        : position.available;
+    if (left !== undefined) {
+      const { available, used } = left.start;
+      const base = isPacked ? (available | (used << POSITION_BITS)) >>> 0 : available;
+      vring.base = base;
+      vring.left = left.takenChains.length === 0 ? undefined : { ...left, base, size: vring.size, features };
     }
-    // A connection that ended meanwhile is no stop in order: what was kept is for whoever comes next.
-    if (!this.#options.isEnded()) vring.record?.end();
+    // A connection that ended meanwhile is no stop in order, nor is one with which something was given up: what was kept is for
+    // whoever comes next.
+    if (!this.#options.isEnded() && vring.left === undefined) vring.record?.end();
     vring.record = undefined;
   }
 
@@ -98,14 +103,16 @@ export class RingRunner {
     await Promise.all(this.#options.vrings.map(async (vring) => await this.stop(vring)));
   }
 
-  /** Makes a change under which no ring may run, and goes on with those that ran. */
+  /** Makes a change under which no ring may run, and goes on with those that ran, also where the change was refused. */
   async whileStopped(
     vrings: readonly Vring[],
     change: () => ProtocolFault | undefined,
   ): Promise<ProtocolFault | undefined> {
     await Promise.all(vrings.map(async (vring) => await this.stop(vring)));
     if (this.#options.isEnded()) return protocolFault('CLOSED', 'the connection ended meanwhile');
-    return change() ?? this.#options.resume();
+    const refused = change();
+    const fault = this.#options.resume();
+    return refused ?? fault;
   }
 
   #features(): RingFeatures {
@@ -127,7 +134,7 @@ export class RingRunner {
     const past = this.#pastOf(vring, addresses.value, features);
     if (!past.ok) return past.fault;
     const { start, takenChains, record } = past.value;
-    const wrap = this.#wrapOf(vring, features, past.value);
+    const wrap = this.#wrapOf(vring, addresses.value, features, past.value);
     const isEnabled = host.enableQueue(vring.index, addresses.value, {
       start,
       takenChains,
@@ -140,6 +147,7 @@ export class RingRunner {
       );
     }
     vring.record = record;
+    vring.left = undefined;
     vring.isRunning = true;
     return undefined;
   }
@@ -180,17 +188,31 @@ export class RingRunner {
       takenChains: [],
     };
     const place = inflight?.place(vring.index, vring.size, isPacked);
-    if (place === undefined) return good({ ...told, record: undefined });
     const isInOrder = features.inOrder === true;
-    const record = isPacked
-      ? this.#packedRecord(place, addresses, isInOrder)
-      : new SplitInflightRecord(place, vring.size, isInOrder);
-    if (record === undefined) return bad('BAD_VALUE', `queue ${vring.index}: the ring cannot be reached`);
-    return good({ ...(record.recover(usedIdx) ?? told), record });
+    const record =
+      place !== undefined && !isPacked
+        ? new SplitInflightRecord(place, vring.size, isInOrder)
+        : place && this.#packedRecord(place, addresses, isInOrder);
+    if (place !== undefined && record === undefined)
+      return bad('BAD_VALUE', `queue ${vring.index}: the ring cannot be reached`);
+    // Who stopped the ring knows more than what was written down for others; of another ring that says nothing at all.
+    if (vring.left !== undefined) return good({ ...(this.#leftOf(vring, usedIdx) ?? told), record });
+    return good({ ...(record?.recover(usedIdx) ?? told), record });
+  }
+
+  /** What was left of a ring, if it is this one. A new one cannot be taken for it: it has nothing between its two indices. */
+  #leftOf({ left, base, size }: Vring, usedIdx: number): QueueHandOver | undefined {
+    const { driverFeatures } = this.#options.host;
+    if (left === undefined || left.base !== base || left.size !== size || left.features !== driverFeatures)
+      return undefined;
+    const isPacked = this.#features().packed === true;
+    const { start, takenChains } = left;
+    return isPacked || start.used === usedIdx ? { start, takenChains } : undefined;
   }
 
   #wrapOf(
     vring: Vring,
+    { descriptorArea }: QueueAddresses,
     features: RingFeatures,
     { start, takenChains, record }: RingPast,
   ): ((queue: ConstructorParameters<typeof ObservedQueue>[0]) => ObservedQueue) | undefined {
@@ -202,8 +224,12 @@ export class RingRunner {
       const observers: QueueObserver[] = [];
       if (record !== undefined) observers.push(record.begin(start, takenChains, () => queue.position()));
       if (isLogged) {
-        const usedSize = features.packed === true ? vringPackedDescSize(size) : vringUsedSize(size);
-        observers.push(usedRingLog(log, addresses.logAddress, usedSize));
+        const { logAddress } = addresses;
+        observers.push(
+          features.packed === true
+            ? packedRingLog(log, descriptorArea, logAddress, size)
+            : usedRingLog(log, logAddress, size),
+        );
       }
       return new ObservedQueue(queue, observersOf(observers));
     };
@@ -241,8 +267,6 @@ function packedUsed(base: number): number {
   return base === NEW_PACKED_RING ? NEW_PACKED_RING : base >>> POSITION_BITS;
 }
 
-interface RingPast {
-  readonly start: QueuePosition;
-  readonly takenChains: readonly TakenChain[];
+interface RingPast extends QueueHandOver {
   readonly record: InflightRecord | undefined;
 }

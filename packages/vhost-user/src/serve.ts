@@ -30,7 +30,10 @@ export interface VhostUserBackendStatus {
 
 /** A device that is served to one VhostUserFrontend. */
 export interface VhostUserBackend extends AsyncDisposable {
-  /** Resolves when the connection is over, the device reset, and all descriptors and mappings are given back. */
+  /**
+   * Resolves when the connection is over, the device reset, and all descriptors and mappings are given back, but for what `error`
+   * says could not be. Never rejects.
+   */
   readonly ended: Promise<VhostUserBackendEnd>;
   status(): VhostUserBackendStatus;
   /** Ends the connection from this side; resolves as `ended`. */
@@ -50,8 +53,12 @@ export function serveVhostUser(stream: MessageStream, options: ServeVhostUserOpt
     handlers: backendHandlers(session, (fault) => receiver.close(fault)),
     decodeContext: () => session.decodeContext,
     hasFeature: (name) => session.hasProtocol(name),
-    ...(options.onRequest === undefined ? {} : { onRequest: (name) => options.onRequest?.(name) }),
-    onEnd: (fault, error) => void session.end().then(() => ended.resolve({ fault, error }), ended.reject),
+    onRequest: (name) => options.onRequest?.(name),
+    onRefusal: (reason) => options.onRefusal?.(reason),
+    onEnd: (fault, error) => {
+      const end = (failure?: unknown): void => ended.resolve({ fault, error: error ?? failure });
+      void session.end().then(() => end(), end);
+    },
   });
   const close = async (): Promise<VhostUserBackendEnd> => {
     receiver.close();

@@ -1,7 +1,8 @@
 /** The sessions behind a splitter, as it talks to them: one message at a time, and none begun before the one before is done. */
-import { type Outcome, bad, good } from './fault.ts';
+import { type Outcome, type ProtocolFault, bad, good } from './fault.ts';
 import { REQUESTS, type ReplyPayloads, type RequestPayloads } from './messages.ts';
 import type { DecodeContext } from './payload-codec.ts';
+import { RefusalReasons } from './refusal-reasons.ts';
 import { RequestSender } from './request-sender.ts';
 import { type SplitMember, memberOf } from './split-options.ts';
 
@@ -26,10 +27,17 @@ type Sender = RequestSender<RequestPayloads, ReplyPayloads>;
 
 export class SplitMembers {
   readonly #senders: readonly Sender[];
+  readonly #reasons: readonly RefusalReasons[];
 
   constructor(members: readonly SplitMember[], decodeContext: () => DecodeContext) {
-    this.#senders = members.map(({ stream }) => {
-      return new RequestSender({ stream, table: REQUESTS, decodeContext, onEnd: () => {} });
+    this.#reasons = members.map((member) => {
+      const reasons = new RefusalReasons();
+      member.onRefusal((reason) => reasons.tell(reason));
+      return reasons;
+    });
+    this.#senders = members.map(({ stream }, index) => {
+      const onEnd = (): void => this.#reasons[index]!.end();
+      return new RequestSender({ stream, table: REQUESTS, decodeContext, onEnd });
     });
   }
 
@@ -44,7 +52,7 @@ export class SplitMembers {
     return memberOf(queue, this.count);
   }
 
-  /** Resolves when one has done it. */
+  /** Resolves when one has done it, or with why it has not. */
   async ask<Name extends RequestName>(
     index: number,
     { name, payload, fds, needsReply }: RelayedRequest<Name>,
@@ -52,7 +60,7 @@ export class SplitMembers {
     const sender = this.#senders[index]!;
     if (needsReply || REQUESTS[name].reply !== undefined) {
       const outcome = await sender.request(name, payload, fds);
-      if (!outcome.ok) return outcome;
+      if (!outcome.ok) return { ok: false, fault: await this.#reasonFor(index, outcome.fault) };
       const received: number[] = [];
       const reply = outcome.value;
       for (let fd = reply.fds.take(); fd !== undefined; fd = reply.fds.take()) received.push(fd);
@@ -98,5 +106,11 @@ export class SplitMembers {
 
   close(): void {
     for (const sender of this.#senders) sender.close();
+  }
+
+  /** An acknowledgement only says that something was refused. */
+  async #reasonFor(index: number, fault: ProtocolFault): Promise<ProtocolFault> {
+    if (fault.code !== 'REFUSED') return fault;
+    return { code: 'REFUSED', message: (await this.#reasons[index]!.next()) ?? fault.message };
   }
 }

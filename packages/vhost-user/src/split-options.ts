@@ -13,6 +13,11 @@ export interface SplitMember {
   readonly ended: Promise<VhostUserBackendEnd>;
   /** As it was last heard of; undefined before that. */
   status(): VhostUserBackendStatus | undefined;
+  /**
+   * Called once: `hear` is to be told each reason that the session's own `onRefusal` is, in order. The splitter's answer to a
+   * refusal waits for it, or for the end of the session.
+   */
+  onRefusal(hear: (reason: string) => void): void;
 }
 
 export interface SplitVhostUserOptions {
@@ -24,6 +29,8 @@ export interface SplitVhostUserOptions {
   readonly configSize: number;
   /** Each request that is in order, before it is done. */
   onRequest?(name: string): void;
+  /** As that of `serveVhostUser`: one refusal, whatever the number of sessions that did. */
+  onRefusal?(reason: string): void;
 }
 
 /** Which member serves a queue. */

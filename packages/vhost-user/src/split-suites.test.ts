@@ -8,3 +8,4 @@ await import('./back-channel.test.ts');
 await import('./inflight.test.ts');
 await import('./memory-table.test.ts');
 await import('./migration.test.ts');
+await import('./ring-pause.test.ts');

@@ -29,7 +29,8 @@ export function splitVhostUser(stream: MessageStream, options: SplitVhostUserOpt
     handlers: splitHandlers(session),
     decodeContext: () => session.decodeContext,
     hasFeature: (name) => session.hasProtocol(name),
-    ...(options.onRequest === undefined ? {} : { onRequest: (name) => options.onRequest?.(name) }),
+    onRequest: (name) => options.onRequest?.(name),
+    onRefusal: (reason) => options.onRefusal?.(reason),
     onEnd: (fault, error) => {
       session.end();
       const all = Promise.all(members.map(async (member) => await member.ended));

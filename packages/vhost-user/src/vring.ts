@@ -1,3 +1,5 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
+import type { QueueHandOver } from '@virtlab/virtio';
 import type { RingDoorbells } from './doorbells.ts';
 import type { InflightRecord } from './inflight-area.ts';
 import type { VringAddresses } from './payload-memory.ts';
@@ -20,4 +22,14 @@ export interface Vring {
   isRunning: boolean;
   /** Of the running queue, where the other side gave memory for it. */
   record: InflightRecord | undefined;
+  /** Since a stop before which the device did not finish everything, where the base alone does not say what. */
+  left: VringLeft | undefined;
+}
+
+/** What a device left unfinished, and the ring that is meant: one that is told otherwise is another one. */
+export interface VringLeft extends QueueHandOver {
+  /** As GET_VRING_BASE gave it. */
+  readonly base: number;
+  readonly size: number;
+  readonly features: FeatureBits;
 }

@@ -1,4 +1,5 @@
 /** Memory of another domain of a Xen machine, as regions under XEN_MMAP describe it ("Memory region description"). */
+import type { DomId } from '@virtlab/abi/brands';
 import { XEN_GRANT_DMA_ADDR_OFF } from '@virtlab/abi/grant-table';
 import {
   DMA_FAULT_ADDRESS,
@@ -18,20 +19,23 @@ const WORD = 2 ** 32;
 const ADDRESS_END = 1n << 64n;
 const REGION_ALIGN_SIZE = 8n;
 
-/** What this domain can reach of others; both resolve to undefined where it can not. */
+/**
+ * What the other side of a connection reaches. Regions name whatever domain they like, so this is where it is decided which of
+ * them it speaks for; both resolve to undefined for any other, and for what cannot be reached.
+ */
 export interface XenMemory {
   /**
    * What the domain granted this one, at addresses `bit 63 | ref << 12 | offset in page`. Pages are mapped while they are used, also
    * where the region does not ask for that: what is granted may be fewer pages than the region has.
    */
-  grantsOf(domid: number): Promise<DeviceMemory | undefined>;
+  grantsOf(domid: DomId): Promise<DeviceMemory | undefined>;
   /** All RAM of the domain, guest-physical address 0 first: for one who is privileged. */
-  ramOf(domid: number): Promise<MemoryRegion | undefined>;
+  ramOf(domid: DomId): Promise<MemoryRegion | undefined>;
 }
 
 /** What was found of the domains that the regions of a message name. */
 export type ReachedDomains = ReadonlyMap<
-  number,
+  DomId,
   { readonly grants?: DeviceMemory | undefined; readonly ram?: MemoryRegion | undefined }
 >;
 
@@ -40,7 +44,7 @@ export async function reachDomains(
   xen: XenMemory | undefined,
   regions: readonly RegionDescription[],
 ): Promise<ReachedDomains> {
-  const reached = new Map<number, { grants?: DeviceMemory | undefined; ram?: MemoryRegion | undefined }>();
+  const reached = new Map<DomId, { grants?: DeviceMemory | undefined; ram?: MemoryRegion | undefined }>();
   if (xen === undefined) return reached;
   for (const { xen: mapping } of regions) {
     if (mapping === undefined) continue;
@@ -75,7 +79,7 @@ export function mapForeign(
 
 /** Grants of one domain, as far as a region shows them. */
 export interface GrantWindow {
-  readonly domid: number;
+  readonly domid: DomId;
   readonly memory: DeviceMemory;
   readonly guestAddress: bigint;
   readonly size: bigint;

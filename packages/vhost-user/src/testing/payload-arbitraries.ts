@@ -3,6 +3,7 @@ import {
   VHOST_USER_SHARED_UUID_SIZE,
   VHOST_USER_SHMEM_REGION_COUNT,
 } from '@virtlab/abi/vhost-user';
+import { domId } from '@virtlab/abi/brands';
 import * as fc from 'fast-check';
 import type { BackendRequestPayloads, ReplyPayloads, RequestPayloads } from '../messages.ts';
 import type { RegionDescription } from '../payload-memory.ts';
@@ -36,7 +37,7 @@ function region(hasXenMmap: boolean): fc.Arbitrary<RegionDescription> {
     .map(({ isGrant, isLate, domid }) => ({
       kind: isGrant ? ('grant' as const) : ('foreign' as const),
       isOnDemand: isGrant && isLate,
-      domid,
+      domid: domId(domid),
     }));
   return fc.record({ ...plain, xen });
 }

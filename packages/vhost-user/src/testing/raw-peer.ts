@@ -24,6 +24,7 @@ import { type VhostUserBackend, serveVhostUser } from '../serve.ts';
 import { splitVhostUser } from '../split.ts';
 import { streamPair } from './channel-pair.ts';
 import { HeldDevice } from './held-device.ts';
+import { serveMember } from './split-member.ts';
 
 export const BASE_FEATURES: FeatureBits =
   featureBit(VIRTIO_F_VERSION_1) | featureBit(VHOST_USER_F_PROTOCOL_FEATURES);
@@ -159,13 +160,12 @@ export class RawPeer implements AsyncDisposable {
     // Who owns the device is asked once.
     const others = options.setMtu === undefined ? options : { ...options, setMtu: () => true };
     const members = Array.from({ length: RawPeer.memberCount }, (_, index) => {
-      const [ours, theirs] = streamPair();
       const host = index === 0 ? primary : new DeviceHost({ device: device.facet(), aio });
-      const backend = serveVhostUser(theirs, { ...(index === 0 ? options : others), host });
-      return { stream: ours, ended: backend.ended, status: () => backend.status() };
+      return serveMember({ ...(index === 0 ? options : others), host });
     });
     const { queueCount, configSize } = primary;
-    return splitVhostUser(stream, { members, queueCount, configSize });
+    const { onRefusal = () => {} } = options;
+    return splitVhostUser(stream, { members, queueCount, configSize, onRefusal });
   }
 
   /** A request that has to be done: its reply. */

@@ -32,6 +32,7 @@ export async function withSplit(
   const members = scripts.map((script, index) => {
     const [ours, theirs] = streamPair();
     const { promise, resolve } = Promise.withResolvers<VhostUserBackendEnd>();
+    let tell: (reason: string) => void = () => {};
     kills.push(resolve);
     receivers.push(
       new RequestReceiver({
@@ -40,10 +41,12 @@ export async function withSplit(
         handlers: { ...defaults(index, seen), ...script },
         decodeContext: () => CONTEXT,
         hasFeature: () => true,
+        onRefusal: (reason) => tell(reason),
         onEnd: (fault, error) => resolve({ fault, error }),
       }),
     );
-    return { stream: ours, ended: promise, status: () => undefined };
+    const onRefusal = (hear: (reason: string) => void): void => void (tell = hear);
+    return { stream: ours, ended: promise, status: () => undefined, onRefusal };
   });
   const [ours, theirs] = streamPair();
   const backend = splitVhostUser(theirs, { members, queueCount: CONTEXT.queueCount, configSize: 8 });
