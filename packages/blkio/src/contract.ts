@@ -2,11 +2,14 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
 import type { MemoryRegion } from '@virtlab/guest-memory';
 
-/** Request flags, with libblkio's values. */
+/**
+ * Request flags, with libblkio's values; a request takes those that are said to be its own, and `RangeError` is for all others. `write`,
+ * `writev`, `writeZeroes`: durable once it completed. `read`, `readv`, `flush` and `discard` take no flag.
+ */
 export const BLKIO_REQ_FUA = 1;
-/** Write zeroes without giving the space back. */
+/** `writeZeroes`: without giving the space back. */
 export const BLKIO_REQ_NO_UNMAP = 2;
-/** Fail with `-ENOTSUP` rather than write zeroes as data. */
+/** `writeZeroes`: fail with `-ENOTSUP` rather than write zeroes as data. */
 export const BLKIO_REQ_NO_FALLBACK = 4;
 
 /** Results of the batch face's requests below zero: no room until something completes and is taken; never again. */
@@ -43,7 +46,10 @@ export interface BlkioLimits {
   readonly mappedRegionCountMax: number;
 }
 
-/** Memory that the device can reach until `Symbol.dispose`, by which time no request may use it. */
+/**
+ * Memory that the device can reach until `Symbol.dispose`, by which time no request may use it; once the disk has failed, until `close`
+ * has reset the device, whenever it was disposed of.
+ */
 export interface BlkioRegion extends Disposable {
   readonly memory: MemoryRegion;
   /** Where it begins in `memory`; page aligned. */
@@ -57,7 +63,7 @@ export interface BlkioRegion extends Disposable {
 export interface BlkioVector {
   readonly count: number;
   clear(): void;
-  /** `[offset, offset + size)` of the region. Throws `RangeError` outside it. */
+  /** `[offset, offset + size)` of the region. Throws `RangeError` outside it, `TypeError` for a region that was given back. */
   add(region: BlkioRegion, offset: number, size: number): void;
 }
 
@@ -86,8 +92,9 @@ export interface BlkioQueue {
   readonly statistics: BlkioQueueStatistics;
 
   /**
-   * 0; or `BLKIO_FULL` (submit, poll, try again), or `BLKIO_BROKEN` (never again, see `Blkio.failure`). Misuse (alignment, a
-   * range beyond the region or the disk's end) throws `RangeError`; what this disk does not do completes with `-ENOTSUP`.
+   * 0; or `BLKIO_FULL` (submit, poll, try again), or `BLKIO_BROKEN` (never again, see `Blkio.failure`). Misuse throws: `RangeError`
+   * (alignment, a limit, a range beyond the region or the disk's end, a token, a flag that is not the request's), `TypeError` (a region
+   * that was given back or is another disk's, a vector of somebody else's). What this disk does not do completes with `-ENOTSUP`.
    */
   read(
     position: number,
@@ -115,7 +122,8 @@ export interface BlkioQueue {
   poll(into: BlkioCompletions): number;
   /**
    * libblkio's `do_io`: submits, then takes completions until there are `countMin`, looking all the time, at most `timeoutMs`.
-   * Answers how many there are. For a thread that has nothing else to do.
+   * Answers how many there are. For a thread that has nothing else to do. Throws `RangeError` when `countMin` is more than there are in
+   * flight, or than `into` has places for: it would never come to that.
    */
   pollUntil(into: BlkioCompletions, countMin: number, timeoutMs: number): number;
   /** Completions of the batch face as they come; ends with the disk. One consumer, and not beside `poll`. */
@@ -123,7 +131,7 @@ export interface BlkioQueue {
   readonly promises: BlkioPromises;
 }
 
-/** Reject with `BlkioError`, or with `RangeError` for a misuse. Wait for room by themselves. */
+/** Reject with `BlkioError`, or with `RangeError` or `TypeError` for a misuse. Wait for room by themselves. */
 export interface BlkioPromises {
   read(position: number, region: BlkioRegion, offset: number, size: number, flags?: number): Promise<void>;
   write(position: number, region: BlkioRegion, offset: number, size: number, flags?: number): Promise<void>;
@@ -155,12 +163,17 @@ export interface Blkio extends AsyncDisposable {
   readonly queues: readonly BlkioQueue[];
   /** Why nothing is accepted any more. */
   readonly failure: string | undefined;
-  /** Zeroed memory of the link. Throws `DmaError`. */
+  /**
+   * Zeroed memory of the link. Throws `RangeError` for a size that is not positive, `DmaError` when there is none left, and `BlkioError`
+   * `ENODEV` once the disk was closed or failed.
+   */
   allocateRegion(size: number): BlkioRegion;
   /**
    * The caller's own memory, `[offset, offset + size)` of a descriptor that cannot shrink (a sealed memfd), page aligned: what is
-   * read lies there without a copy. The descriptor may be closed afterwards. Rejects with `BlkioError` `ENOTSUP` where the transport
-   * cannot do it.
+   * read lies there without a copy. The descriptor may be closed afterwards. Rejects with `BlkioError`: `ENOTSUP` where the transport
+   * cannot do it, `EINVAL` for memory that can shrink, is shorter, or cannot be mapped, `ENOSPC` when `mappedRegionCountMax` are mapped,
+   * `ENODEV`, and what else the device answered, the `TransportError` being the cause; and with `RangeError` for an `offset` or `size`
+   * that is not a multiple of the page size.
    */
   mapRegion(fd: number, offset: number, size: number): Promise<BlkioRegion>;
   /** Fails what is in flight with `-ENODEV`, resets the device, takes the memory back. The link stays the caller's. */

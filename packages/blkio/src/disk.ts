@@ -4,11 +4,11 @@ import type { DriverSession } from '@virtlab/virtio';
 import { type DiskProfile, followDiskProfile } from '@virtlab/virtio-blk';
 import type { Blkio, BlkioLimits, BlkioQueue, BlkioRegion } from './contract.ts';
 import { DiskState } from './disk-state.ts';
-import { BlkioError } from './errors.ts';
+import { BlkioError, refuseMapping } from './errors.ts';
 import { type ResolvedOptions, depthOf, limitsOf } from './options.ts';
 import { OverdueClock } from './overdue-clock.ts';
 import { RequestQueue } from './queue.ts';
-import { Region } from './region.ts';
+import { type Lent, Region } from './region.ts';
 import { OVERDUE_TICKS } from './request-ages.ts';
 
 /** A disk over a session that is live, which it owns. */
@@ -20,7 +20,8 @@ export class SessionBlkio implements Blkio {
   readonly #state: DiskState;
   readonly #queues: RequestQueue[] = [];
   readonly #clock: OverdueClock;
-  readonly #regions = new Set<Region>();
+  /** All memory that the device can reach, and how each goes back to where it is from. */
+  readonly #regions = new Map<Region, () => void>();
   readonly #timeoutMs: number;
   readonly #options: ResolvedOptions;
   readonly #ringSizes: readonly number[];
@@ -88,14 +89,14 @@ export class SessionBlkio implements Blkio {
     const { link } = this.#session;
     if (link.mapMemory === undefined)
       throw new BlkioError('ENOTSUP', `${link.transport.capabilities.name} cannot map memory of others`);
-    const lent = await link.mapMemory(fd, offset, size);
-    if (this.#closing !== undefined) {
-      lent[Symbol.dispose]();
+    const lent = await link.mapMemory(fd, offset, size).catch(refuseMapping);
+    const giveBack = (): void => lent[Symbol.dispose]();
+    if (this.failure !== undefined) {
+      // No request has used it.
+      giveBack();
       this.#requireOpen();
     }
-    return this.#add(
-      new Region(this.#state, lent, (region) => this.#forget(region, () => lent[Symbol.dispose]())),
-    );
+    return this.#add(lent, giveBack);
   }
 
   close(): Promise<void> {
@@ -117,7 +118,10 @@ export class SessionBlkio implements Blkio {
   release(): void {
     this.#clock[Symbol.dispose]();
     for (const queue of this.#queues) queue.release();
-    for (const region of this.#regions) region[Symbol.dispose]();
+    for (const region of this.#regions.keys()) {
+      region.owner = undefined;
+      this.#giveBack(region);
+    }
   }
 
   get #zeroesSize(): number {
@@ -127,24 +131,32 @@ export class SessionBlkio implements Blkio {
   #allocate(size: number): Region {
     const { dma } = this.#session.link;
     const buffer = dma.allocateCoherent(size);
-    const lent = { ...buffer, memory: dma.memory, size };
-    return this.#add(
-      new Region(this.#state, lent, (region) => this.#forget(region, () => dma.freeCoherent(buffer))),
-    );
+    return this.#add({ ...buffer, memory: dma.memory, size }, () => dma.freeCoherent(buffer));
   }
 
-  #add(region: Region): Region {
-    this.#regions.add(region);
+  #add(lent: Lent, giveBack: () => void): Region {
+    const region = new Region(this.#state, lent, (disposed) => this.#disposed(disposed));
+    this.#regions.set(region, giveBack);
     return region;
   }
 
-  #forget(region: Region, release: () => void): void {
+  /**
+   * While the disk works, who disposes of a region knows that no request uses it. Requests that a disk gave up when it failed are
+   * still the device's, which writes where they said until it was reset: that memory goes back in `release`.
+   */
+  #disposed(region: Region): void {
+    if (this.failure === undefined) this.#giveBack(region);
+  }
+
+  #giveBack(region: Region): void {
+    const giveBack = this.#regions.get(region);
     this.#regions.delete(region);
-    release();
+    giveBack?.();
   }
 
   #requireOpen(): void {
-    if (this.#closing !== undefined) throw new BlkioError('ENODEV', 'the disk was closed');
+    const { failure } = this;
+    if (failure !== undefined) throw new BlkioError('ENODEV', failure);
   }
 
   #takeCapacity(capacity: number): void {

@@ -1,10 +1,12 @@
 import { constants } from 'node:os';
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from '@virtlab/abi/virtio-blk';
+import { TransportError } from '@virtlab/virtio';
 
 /**
  * `EIO`, `ENOTSUP`: the device said so, or the disk has no such request. `EROFS`: the disk is read-only. `ENODEV`: the device is gone,
  * broke its queue, or the disk was closed; `ECANCELED`: likewise, and the device was never shown the request. `ETIMEDOUT`: not
- * completed in time. `EPROTO`: the device left a status that does not exist. `EINVAL`: a descriptor that cannot be mapped.
+ * completed in time. `EPROTO`: the device left a status that does not exist. Of `mapRegion`, also: `EINVAL`: a descriptor that cannot be
+ * mapped; `ENOSPC`: as many regions are mapped as can be.
  */
 export type BlkioErrorCode =
   | 'EIO'
@@ -14,7 +16,8 @@ export type BlkioErrorCode =
   | 'ECANCELED'
   | 'ETIMEDOUT'
   | 'EPROTO'
-  | 'EINVAL';
+  | 'EINVAL'
+  | 'ENOSPC';
 
 export const RESULT_EIO: number = -constants.errno.EIO;
 export const RESULT_ENOTSUP: number = -constants.errno.ENOTSUP;
@@ -49,6 +52,13 @@ export class BlkioError extends Error {
 export function resultError(what: string, result: number, detail: string | undefined): BlkioError {
   const why = detail === undefined ? '' : `: ${detail}`;
   return new BlkioError(CODES.get(result) ?? 'EPROTO', `${what} failed${why}`);
+}
+
+/** Throws what `mapRegion` rejects with: a link's `TransportError` as a `BlkioError` of its code, with the cause; a misuse as it is. */
+export function refuseMapping(error: unknown): never {
+  if (!(error instanceof TransportError)) throw error;
+  const message = error.message.slice(`${error.code}: `.length);
+  throw new BlkioError(error.code, message, { cause: error });
 }
 
 /** What a status byte (§5.2.6) means. No zoned status exists, since VIRTIO_BLK_F_ZONED is not accepted. */

@@ -5,12 +5,14 @@ import { createAioContext } from '@virtlab/aio';
 import { closeFd, mapShared, memfdCreate } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import type { VhostUserProtocolFeature } from '@virtlab/abi/vhost-user';
+import { TransportError } from '@virtlab/virtio';
 import { createMemoryBench } from '@virtlab/virtio/conformance';
 import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
 import { StorageDaemon, describeWithStorageDaemon } from '@virtlab/vhost-user/testing';
 import { describe, expect, it } from 'vitest';
 import { createCompletions } from './completions.ts';
 import type { Blkio } from './contract.ts';
+import { BlkioError, type BlkioErrorCode } from './errors.ts';
 import { openBlkio } from './open.ts';
 import { type VhostUserRig, connectRig, serveRig } from './testing/vhost-user-rig.ts';
 
@@ -48,6 +50,17 @@ async function readIntoOwnMemory(disk: Blkio): Promise<void> {
   expect([memory.u8[0], bytes[PAGE]]).toEqual([0, 0x11]);
   expect(() => disk.queues[0]!.read(0, region, 0, PAGE, 0)).toThrow(TypeError);
   own.revoke();
+}
+
+/** An error of this package's own, whose cause is the transport's. */
+function isRefusal(code: BlkioErrorCode, pattern: RegExp): (error: unknown) => boolean {
+  return (error) =>
+    error instanceof BlkioError &&
+    error.code === code &&
+    error.message.startsWith(`${code}: `) &&
+    !error.message.startsWith(`${code}: ${code}`) &&
+    pattern.test(error.message) &&
+    error.cause instanceof TransportError;
 }
 
 async function withDisk(
@@ -110,7 +123,9 @@ describeWithFfi('mapRegion on our daemon', () => {
       const fd = memfdCreate('caller', 8 * PAGE);
       const regions = [];
       for (let at = 0; at < 7; at += 1) regions.push(await disk.mapRegion(fd, at * PAGE, PAGE));
-      await expect(disk.mapRegion(fd, 0, PAGE)).rejects.toMatchObject({ code: 'ENOSPC' });
+      await expect(disk.mapRegion(fd, 0, PAGE)).rejects.toSatisfy(
+        isRefusal('ENOSPC', /memory slots are taken/),
+      );
       for (const [at, region] of regions.entries())
         await disk.queues[0]!.promises.read(at * PAGE, region, 0, PAGE);
       const own = mapShared(fd, 8 * PAGE);
@@ -133,15 +148,24 @@ describeWithFfi('mapRegion on our daemon', () => {
   it('memory that can shrink, is shorter, or no page, is refused by name', async () => {
     await withDisk(await serve(), async (disk) => {
       const open = memfdCreate('open', PAGE, { seal: false });
-      await expect(disk.mapRegion(open, 0, PAGE)).rejects.toThrow(/EINVAL.*F_SEAL_SHRINK/);
+      await expect(disk.mapRegion(open, 0, PAGE)).rejects.toSatisfy(isRefusal('EINVAL', /F_SEAL_SHRINK/));
       closeFd(open);
       const fd = memfdCreate('short', PAGE);
-      await expect(disk.mapRegion(fd, 0, 2 * PAGE)).rejects.toThrow(/EINVAL.*beyond the end/);
+      await expect(disk.mapRegion(fd, 0, 2 * PAGE)).rejects.toSatisfy(isRefusal('EINVAL', /beyond the end/));
       await expect(disk.mapRegion(fd, 8, PAGE)).rejects.toThrow(RangeError);
       await expect(disk.mapRegion(fd, 0, 512)).rejects.toThrow(RangeError);
       await expect(disk.mapRegion(fd, 0, 0)).rejects.toThrow(RangeError);
       closeFd(fd);
-      await expect(disk.mapRegion(fd, 0, PAGE)).rejects.toMatchObject({ code: 'EINVAL' });
+      await expect(disk.mapRegion(fd, 0, PAGE)).rejects.toSatisfy(isRefusal('EINVAL', /EBADF/));
+    });
+  });
+
+  it('a disk that was closed maps and allocates nothing: ENODEV; and no disk allocates nothing', async () => {
+    await withDisk(await serve(), async (disk) => {
+      for (const size of [0, -1]) expect(() => disk.allocateRegion(size)).toThrow(RangeError);
+      await disk.close();
+      await expect(disk.mapRegion(0, 0, PAGE)).rejects.toMatchObject({ name: 'BlkioError', code: 'ENODEV' });
+      expect(() => disk.allocateRegion(PAGE)).toThrow(BlkioError);
     });
   });
 });

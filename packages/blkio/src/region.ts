@@ -12,6 +12,10 @@ export interface Lent {
   readonly addressHigh: number;
 }
 
+/**
+ * Whoever made it disposes of it once; the disk decides when the memory goes back: at once, or when the device was reset
+ * (`SessionBlkio`). Until then it is the device's to write, and nobody else's.
+ */
 export class Region implements BlkioRegion {
   readonly memory: MemoryRegion;
   readonly offset: number;

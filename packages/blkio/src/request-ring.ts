@@ -75,6 +75,15 @@ export class RequestRing {
     return this.slots.depth - this.slots.freeCount;
   }
 
+  /**
+   * The slot for the next request; or `BLKIO_FULL`, or `BLKIO_BROKEN`, when nothing may be written: the memory of a disk that was
+   * closed is somebody else's.
+   */
+  get next(): number {
+    if (this.#isClosed) return BROKEN;
+    return this.slots.freeCount === 0 ? FULL : this.slots.next;
+  }
+
   /** Requests of the batch face that are in their slots with a result. */
   get backlogCount(): number {
     return this.#backlog.count;
@@ -151,14 +160,14 @@ export class RequestRing {
     this.#options.onBacklog();
   }
 
-  /** Adds the requests of `list`, which `slots.next` is for: 0, `BLKIO_FULL` or `BLKIO_BROKEN`. */
+  /** Adds the request of `list` in `slot`, which is `next`: 0, `BLKIO_FULL` or `BLKIO_BROKEN`. */
   stage(slot: number, token: number, face: number, isDurable: number): number {
     return this.staged(this.ring.add(this.list, slot), slot, token, face, isDurable);
   }
 
   /** What became of adding it to the ring. */
   staged(status: number, slot: number, token: number, face: number, isDurable: number): number {
-    if (status !== 0) return status === ADD_FULL ? this.full() : BROKEN;
+    if (status !== 0) return status === ADD_FULL ? FULL : BROKEN;
     const { slots } = this;
     slots.take();
     slots.state[slot] = IN_FLIGHT;
@@ -174,8 +183,8 @@ export class RequestRing {
   /** A request that the device need not see. */
   complete(result: number, token: number, face: number): number {
     const { slots } = this;
-    if (this.#isClosed || slots.freeCount === 0) return this.full();
-    const slot = slots.next;
+    const slot = this.next;
+    if (slot < 0) return slot;
     slots.take();
     slots.face[slot] = face;
     slots.token[slot] = token;
@@ -186,11 +195,6 @@ export class RequestRing {
       this.#options.onBacklog();
     } else this.#settle(slot);
     return 0;
-  }
-
-  /** The answer to a request for which there is no slot. */
-  full(): number {
-    return this.#isClosed ? BROKEN : FULL;
   }
 
   #popRing(): number {

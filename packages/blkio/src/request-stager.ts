@@ -78,9 +78,8 @@ export class RequestStager {
       refuseTransfer(disk, { position, region, offset, size, token, flags });
     }
     if (type === OUT && disk.readOnly) return this.#ring.complete(RESULT_EROFS, token, face);
-    const { slots } = this.#ring;
-    if (slots.freeCount === 0) return this.#ring.full();
-    const slot = slots.next;
+    const { slots, next: slot } = this.#ring;
+    if (slot < 0) return slot;
     const isDurable = flags !== 0 && disk.needsFlush ? 1 : 0;
     if (this.#isIndirect && size <= disk.segmentSizeMax) {
       const low = lent.addressLow + offset;
@@ -122,9 +121,8 @@ export class RequestStager {
       refuseTransfer(disk, { position, vector, size: totalSize, token, flags });
     }
     if (type === OUT && disk.readOnly) return this.#ring.complete(RESULT_EROFS, token, face);
-    const { slots } = this.#ring;
-    if (slots.freeCount === 0) return this.#ring.full();
-    const slot = slots.next;
+    const { slots, next: slot } = this.#ring;
+    if (slot < 0) return slot;
     const list = this.#list;
     const { addressLow, addressHigh, sizes } = vector;
     slots.begin(list, slot, type, position * PER_SECTOR);
@@ -140,9 +138,8 @@ export class RequestStager {
     if (!isToken(token) || flags !== NO_FLAGS) refuseRange(this.#disk, { what: 'flush', token, flags });
     // Without VIRTIO_BLK_F_FLUSH what is complete is durable (§5.2.6.2).
     if (!this.#disk.hasFlush) return this.#ring.complete(0, token, face);
-    const { slots } = this.#ring;
-    if (slots.freeCount === 0) return this.#ring.full();
-    const slot = slots.next;
+    const { slots, next: slot } = this.#ring;
+    if (slot < 0) return slot;
     slots.begin(this.#list, slot, FLUSH, 0);
     slots.end(this.#list, slot);
     return this.#ring.stage(slot, token, face, 0);
@@ -166,9 +163,8 @@ export class RequestStager {
       return this.#range(VIRTIO_BLK_T_WRITE_ZEROES, position, size, unmap, token, face, isDurable);
     }
     if ((flags & BLKIO_REQ_NO_FALLBACK) !== 0) return this.#ring.complete(RESULT_ENOTSUP, token, face);
-    const { slots } = this.#ring;
-    if (slots.freeCount === 0) return this.#ring.full();
-    const slot = slots.next;
+    const { slots, next: slot } = this.#ring;
+    if (slot < 0) return slot;
     const zeroes = this.#zeroes!;
     slots.begin(this.#list, slot, OUT, position * PER_SECTOR);
     for (let left = size; left > 0; left -= zeroes.size)
@@ -212,9 +208,8 @@ export class RequestStager {
     face: number,
     isDurable: number,
   ): number {
-    const { slots } = this.#ring;
-    if (slots.freeCount === 0) return this.#ring.full();
-    const slot = slots.next;
+    const { slots, next: slot } = this.#ring;
+    if (slot < 0) return slot;
     const list = this.#list;
     slots.begin(list, slot, type, 0);
     slots.addRange(list, slot, position * PER_SECTOR, size * PER_SECTOR, rangeFlags);

@@ -1,11 +1,12 @@
 import { VIRTIO_BLK_F_WRITE_ZEROES } from '@virtlab/abi/virtio-blk';
 import { featureBit } from '@virtlab/abi/virtio';
 import { describeWithFfi } from '@virtlab/linux/testing';
-import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
+import { createBlkDevice, createBlkDriver, createMemoryBackend } from '@virtlab/virtio-blk';
 import { StorageDaemon, describeWithStorageDaemon } from '@virtlab/vhost-user/testing';
 import { closeFd, memfdCreate } from '@virtlab/linux';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeBlkio } from './conformance.ts';
+import { openBlkio } from './open.ts';
 import { withoutFeatures } from './testing/fewer-features.ts';
 import { connectRig, serveRig } from './testing/vhost-user-rig.ts';
 
@@ -25,6 +26,30 @@ describeWithFfi('our own daemon', () => {
       },
     });
   }
+
+  it.each([
+    ['asked for one queue', { queueCount: 1 }],
+    ['without MQ', { protocolFeatures: ['CONFIG', 'REPLY_ACK'] }],
+  ] as const)(
+    '§5.2.4 num_queues beyond what the link offers, %s: both drivers use what it offers',
+    async (_name, options) => {
+      const device = createBlkDevice({
+        backend: createMemoryBackend({ contents: CAPACITY }),
+        queueCount: 4,
+      });
+      const rig = await serveRig(device, options);
+      expect(rig.link.transport.queueCount).toBe(1);
+      const disk = await openBlkio(rig.link, { aio: rig.aio, queueCount: 4 });
+      expect(disk.queues).toHaveLength(1);
+      await disk.queues[0]!.promises.flush();
+      await disk.close();
+      const driver = await createBlkDriver(rig.link, { aio: rig.aio, queueCount: 4 });
+      expect(driver.queueStatistics).toHaveLength(1);
+      await driver.write(0, new Uint8Array(512));
+      await driver.close();
+      expect(await rig.close()).toEqual([]);
+    },
+  );
 });
 
 describeWithStorageDaemon('qemu-storage-daemon', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { VIRTIO_BLK_S_OK, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_OUT } from '@virtlab/abi/virtio-blk';
+import { ADD_FULL } from '@virtlab/vring';
 import { createBlkDevice } from './device.ts';
 import { createMemoryBackend } from './memory-backend.ts';
 import { COMPLETION_ECANCELED } from './errors.ts';
@@ -161,6 +162,47 @@ describe('§2.6.1 reset of one queue', () => {
         expect(await bench.run(later)).toBe('resolved');
       }
       expect(driver.failure).toBeUndefined();
+    });
+  });
+
+  it.each([1, 2])(
+    'of a disk of %i queues where nothing is in flight: what is asked for meanwhile waits',
+    async (queueCount) => {
+      const contents = disk();
+      await withDriver(
+        createMemoryBackend({ contents }),
+        async (driver, bench) => {
+          const resets = Array.from({ length: queueCount }, (_, queue) => driver.resetQueue(queue));
+          const target = new Uint8Array(SECTOR);
+          const works = [
+            driver.read(2, target),
+            driver.write(3, new Uint8Array(SECTOR).fill(0x33)),
+            driver.flush(),
+            driver.writeZeroes(4, 1),
+          ];
+          expect([driver.submitFlush(1), driver.inFlightCount]).toEqual([ADD_FULL, 0]);
+          await bench.run(Promise.all([...resets, ...works]));
+          expect(target).toEqual(disk().subarray(2 * SECTOR, 3 * SECTOR));
+          expect([contents[3 * SECTOR], contents[4 * SECTOR + 1]]).toEqual([0x33, 0]);
+        },
+        { device: { queueCount }, driver: { queueCount } },
+      );
+    },
+  );
+
+  it('a second one during the first is refused, and the queue stays closed until the first is over', async () => {
+    await withDriver(createMemoryBackend({ contents: disk() }), async (driver, bench) => {
+      const ended: [number, number][] = [];
+      driver.onCompletion((token, completion) => ended.push([token, completion]));
+      const buffer = driver.allocateBuffer(SECTOR);
+      const first = driver.resetQueue(0, 8);
+      await expect(driver.resetQueue(0)).rejects.toThrow(TypeError);
+      expect(driver.submitRead(0, buffer, SECTOR, 0)).toBe(ADD_FULL);
+      await bench.run(first);
+      expect(driver.submitRead(0, buffer, SECTOR, 1)).toBe(0);
+      driver.kick();
+      await bench.until('ended', () => ended.length === 1);
+      expect([ended, driver.failure]).toEqual([[[1, VIRTIO_BLK_S_OK]], undefined]);
     });
   });
 

@@ -47,7 +47,7 @@ export interface DiskProfile {
   readonly readOnly: boolean;
   /** Bytes; power of two from 512 to 64 KiB. */
   readonly blockSize: number;
-  /** Queues that the device serves. */
+  /** Queues that can be used: no more than the device serves, or the transport offers. */
   readonly queueCount: number;
   /** Data segments in one request, and bytes in one segment. */
   readonly segmentCountMax: number;
@@ -69,6 +69,7 @@ const NO_RANGES: RangeLimit = { sectorsMax: 0, alignmentSectors: 1 };
 /**
  * Checks configuration bytes of one generation, once. Limits of 0 mean what Linux' driver takes them for: one segment, of
  * any size (qemu-storage-daemon says so), or any number of sectors; a secure erase without limits does not make sense to it, nor to us.
+ * The transport may offer fewer queues (`queueCount`) than the device speaks of.
  *
  * @throws BlkError `EPROTO` naming the field and its value
  */
@@ -82,7 +83,7 @@ export function parseDiskProfile(bytes: Uint8Array, features: FeatureBits, queue
     throw nonsense('capacity', `0x${config.capacity.toString(16)}`);
   const isBlock = blockSize >= VIRTIO_BLK_SECTOR_SIZE && blockSize <= BLOCK_SIZE_MAX;
   if (!isBlock || (blockSize & (blockSize - 1)) !== 0) throw nonsense('blk_size', blockSize);
-  if (servedCount === 0 || servedCount > queueCount) throw nonsense('num_queues', servedCount);
+  if (servedCount === 0) throw nonsense('num_queues', servedCount);
   if (segmentSizeMax < VIRTIO_BLK_SECTOR_SIZE) throw nonsense('size_max', segmentSizeMax);
   if (has(VIRTIO_BLK_F_SECURE_ERASE) && config.max_secure_erase_sectors === 0)
     throw nonsense('max_secure_erase_sectors', 0);
@@ -93,7 +94,7 @@ export function parseDiskProfile(bytes: Uint8Array, features: FeatureBits, queue
     capacitySectors: Number(config.capacity),
     readOnly: has(VIRTIO_BLK_F_RO),
     blockSize,
-    queueCount: servedCount,
+    queueCount: Math.min(servedCount, queueCount),
     segmentCountMax: has(VIRTIO_BLK_F_SEG_MAX) ? config.seg_max || 1 : 1,
     segmentSizeMax,
     discard: mayDiscard ? rangeLimit(config.max_discard_sectors, config.discard_sector_alignment) : NO_RANGES,

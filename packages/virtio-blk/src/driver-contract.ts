@@ -78,8 +78,9 @@ export interface BlkDriver extends AsyncDisposable {
   onCapacityChange(handler: ((capacitySectors: number) => void) | undefined): void;
   /**
    * Resets one queue alone (§2.6.1), with `size` entries or as many as before. Requests on it end with `ECANCELED` or
-   * `COMPLETION_ECANCELED`; other queues go on. Rejects with `TransportError` `ENOTSUP` where VIRTIO_F_RING_RESET was not
-   * negotiated.
+   * `COMPLETION_ECANCELED`; other queues go on. Until it is over, promises for which there is no other queue wait, and `submit…` answers
+   * `ADD_FULL`. Rejects with `TransportError` `ENOTSUP` where VIRTIO_F_RING_RESET was not negotiated, and with `TypeError` when
+   * the queue is being reset already; nothing happened then.
    */
   resetQueue(queue: number, size?: number): Promise<void>;
   /** The device's serial; at most 20 characters, up to the first NUL. What it says is not checked. */
@@ -87,9 +88,15 @@ export interface BlkDriver extends AsyncDisposable {
 
   /** The memory that buffers lie in. */
   readonly memory: MemoryRegion;
-  /** Offset in `memory` of `size` bytes, page aligned, freed by `freeBuffer` or `close`. Throws `DmaError`. */
+  /**
+   * Offset in `memory` of `size` bytes, page aligned, freed by `freeBuffer` or `close`. Throws `DmaError`, and `BlkError` `ENODEV`
+   * once the disk has failed or was closed.
+   */
   allocateBuffer(size: number): number;
-  /** Only when no request uses it. A buffer whose request ended by a negative completion is in use until `close`. */
+  /**
+   * Only when no request uses it. Once the disk has failed the device may still write to any of them, so nothing is freed before
+   * `close` has reset it.
+   */
   freeBuffer(offset: number): void;
   /**
    * At most one handler: the request's token, and `VIRTIO_BLK_S_*` or a negative `COMPLETION_*`. It runs in the loop and

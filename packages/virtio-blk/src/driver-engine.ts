@@ -92,6 +92,10 @@ export class RequestEngine {
   get queueCount(): number {
     return this.#queues.length;
   }
+  /** Some queue is being reset: `onBatchEnd` comes when that is over, also if nothing is in flight. */
+  get isResetting(): boolean {
+    return this.#queues.some(({ isOpen }) => !isOpen);
+  }
   get queueStatistics(): readonly BlkQueueStatistics[] {
     return this.#queues.map(({ statistics }) => statistics);
   }
@@ -167,12 +171,13 @@ export class RequestEngine {
   }
 
   /**
-   * Resets one queue alone (§2.6.1): what was on it ends with `COMPLETION_ECANCELED`, the others go on. Rejects as
-   * `DriverSession.resetQueue`.
+   * Resets one queue alone (§2.6.1): what was on it ends with `COMPLETION_ECANCELED`, the others go on. Until then the queue
+   * is full (`ADD_FULL`). Rejects as `DriverSession.resetQueue`.
    */
   async resetQueue(index: number, size: number | undefined): Promise<void> {
     const queue = this.#queues[index];
     if (queue === undefined) throw new RangeError(`no queue ${index}`);
+    if (!queue.isOpen) throw new TypeError(`queue ${index} is being reset`);
     this.kick();
     queue.close();
     try {
@@ -185,9 +190,10 @@ export class RequestEngine {
       // Nothing happened if the device cannot do it; otherwise the session is broken.
       if (this.#failure === undefined) queue.reopen(queue.ring);
       throw error;
+    } finally {
+      this.#options.onBatchEnd();
+      this.kick();
     }
-    this.#options.onBatchEnd();
-    this.kick();
   }
 
   /** Gives up: what is in flight ends with `COMPLETION_ENODEV`, and nothing is accepted. Idempotent. */

@@ -13,10 +13,11 @@ import {
   VIRTIO_BLK_T_IN,
 } from '@virtlab/abi/virtio-blk';
 import { type ScriptedTransport, SimulatedLoops } from '@virtlab/virtio/testing';
+import { ADD_BROKEN } from '@virtlab/vring';
 import type { BlkDriver } from './driver-contract.ts';
 import type { BlkDriverOptions } from './driver-options.ts';
 import { createBlkDriver } from './driver.ts';
-import { COMPLETION_ENODEV, COMPLETION_EPROTO } from './errors.ts';
+import { COMPLETION_ENODEV, COMPLETION_EPROTO, COMPLETION_ETIMEDOUT } from './errors.ts';
 import { type BlkConfig, encodeConfig } from './protocol.ts';
 import { createScriptedDisk, takeRequests, useRequest } from './testing/scripted-disk.ts';
 
@@ -80,12 +81,6 @@ describe('a configuration that makes no sense is refused, and the device let go'
     ['block size 2^31', { blk_size: 0x8000_0000 }, FEATURES, 'blk_size'],
     ['no queue', { num_queues: 0 }, FEATURES | featureBits(VIRTIO_BLK_F_MQ), 'num_queues'],
     [
-      'more queues than the transport has',
-      { num_queues: 2 },
-      FEATURES | featureBits(VIRTIO_BLK_F_MQ),
-      'num_queues',
-    ],
-    [
       'segments of less than a sector',
       { size_max: 511 },
       FEATURES | featureBits(VIRTIO_BLK_F_SIZE_MAX),
@@ -114,6 +109,20 @@ describe('a configuration that makes no sense is refused, and the device let go'
       reason: { code: 'EPROTO' },
     });
     expect([...net.leaks(), ...tiny.leaks(), ...loops.driverAio.leaks()]).toEqual([]);
+  });
+
+  it('§5.2.4 num_queues beyond what the transport offers makes sense: what it offers is used', async () => {
+    await withScript(
+      async ({ driver, disk, ended, buffer }) => {
+        expect(driver.queueStatistics).toHaveLength(1);
+        driver.submitRead(0, buffer, SECTOR, 1);
+        driver.kick();
+        useRequest(disk, takeRequests(disk)[0]!, VIRTIO_BLK_S_OK);
+        disk.call();
+        expect(ended).toEqual([[1, VIRTIO_BLK_S_OK]]);
+      },
+      { config: { num_queues: 4 }, features: FEATURES | featureBits(VIRTIO_BLK_F_MQ), queueCount: 4 },
+    );
   });
 
   it('limits of 0 mean one segment and any number of sectors', async () => {
@@ -247,6 +256,82 @@ describe('a device that lies about a request', () => {
     expect(await closing).toMatchObject({ reason: { code: 'ETIMEDOUT' } });
     expect(disk.leaks()).toEqual(before);
     expect(loops.driverAio.leaks()).toEqual([]);
+  });
+
+  it('late with a request: its buffer is not freed before the reset, and no other is allocated', async () => {
+    await withScript(
+      async ({ driver, disk, loops, ended, buffer }) => {
+        driver.submitRead(0, buffer, SECTOR, 1);
+        driver.kick();
+        await loops.simulation.advance(1001);
+        expect(ended).toEqual([[1, COMPLETION_ETIMEDOUT]]);
+        const held = disk.leaks();
+        driver.freeBuffer(buffer);
+        expect(disk.leaks()).toEqual(held);
+        expect(() => driver.allocateBuffer(SECTOR)).toThrow(/ENODEV.*1000 ms/);
+      },
+      { timeoutMs: 1000 },
+    );
+  });
+
+  it('late with a write: what a later one is refused with does not stand where it still reads', async () => {
+    await withScript(
+      async ({ driver, disk, loops }) => {
+        const late = outcomeOf(driver.write(0, new Uint8Array(SECTOR).fill(0x11)));
+        await loops.settle();
+        const [request] = takeRequests(disk);
+        await loops.simulation.advance(1001);
+        expect(await late).toMatchObject({ reason: { code: 'ETIMEDOUT' } });
+        const refused = await outcomeOf(driver.write(1, new Uint8Array(SECTOR).fill(0x22)));
+        expect(refused).toMatchObject({ reason: { code: 'ENODEV' } });
+        const at = disk.at(request!.descriptors[1]!.address);
+        expect(new Set(disk.memory.u8.subarray(at, at + SECTOR))).toEqual(new Set([0x11]));
+      },
+      { timeoutMs: 1000 },
+    );
+  });
+
+  it('of a driver that was closed nothing is written or allocated', async () => {
+    await withScript(
+      async ({ driver, disk, loops, buffer }) => {
+        const write = outcomeOf(driver.write(0, new Uint8Array(SECTOR)));
+        await loops.settle();
+        useRequest(disk, takeRequests(disk)[0]!, VIRTIO_BLK_S_OK);
+        disk.call();
+        expect((await write).status).toBe('fulfilled');
+        await loops.run(driver.close());
+        const before = disk.memory.u8.slice();
+        const sector = new Uint8Array(SECTOR).fill(0x22);
+        for (const ask of [
+          () => driver.write(0, sector),
+          () => driver.read(0, sector),
+          () => driver.flush(),
+          () => driver.discard(0, 8),
+        ])
+          expect(await settled(loops, ask())).toMatchObject({ reason: { code: 'ENODEV' } });
+        expect([driver.submitRead(0, buffer, SECTOR, 1), driver.submitFlush(2)]).toEqual([
+          ADD_BROKEN,
+          ADD_BROKEN,
+        ]);
+        expect(() => driver.freeBuffer(buffer)).toThrow(RangeError);
+        await loops.simulation.advance(100_000);
+        expect(Buffer.compare(disk.memory.u8, before)).toBe(0);
+        expect(disk.leaks()).toEqual([]);
+      },
+      { features: FEATURES | featureBits(VIRTIO_BLK_F_DISCARD) },
+    );
+  });
+
+  it('cannot reset a queue alone: what was asked for while it was found out goes on', async () => {
+    await withScript(async ({ driver, disk, loops }) => {
+      const reset = outcomeOf(driver.resetQueue(0));
+      const read = outcomeOf(driver.read(0, new Uint8Array(SECTOR)));
+      expect(await settled(loops, reset)).toMatchObject({ value: { reason: { code: 'ENOTSUP' } } });
+      await loops.settle();
+      useRequest(disk, takeRequests(disk)[0]!, VIRTIO_BLK_S_OK);
+      disk.call();
+      expect((await read).status).toBe('fulfilled');
+    });
   });
 
   it('follows a capacity that changes, unless it makes no sense', async () => {

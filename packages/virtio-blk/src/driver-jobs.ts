@@ -55,10 +55,13 @@ const NO_BOUNCE = -1;
 
 /**
  * The promise face of the data plane: callers' bytes travel through a fixed pool of bounce buffers, since only the
- * driver's own memory can be lent. Jobs wait their turn when slots, ring entries or bounce buffers run out. What is
- * asked for within one turn of the loop is kicked together.
+ * driver's own memory can be lent. Jobs wait their turn when slots, ring entries or bounce buffers run out, or while a
+ * queue is being reset. What is asked for within one turn of the loop is kicked together.
  *
  * Requests of one job, and jobs after one another, are in flight at the same time and complete in any order.
+ *
+ * Once the engine has failed, nothing is written into a bounce buffer: until the device was reset it may still read what a
+ * request that was given up has in there, and afterwards the pool is not ours.
  */
 export class JobQueue {
   readonly #options: JobQueueOptions;
@@ -193,7 +196,7 @@ export class JobQueue {
       appendSector: 0,
       promise: Promise.withResolvers<void>(),
     };
-    if (job.bytes !== undefined) this.#ensurePool();
+    if (job.bytes !== undefined && this.#engine.failure === undefined) this.#ensurePool();
     this.#waiting.push(job);
     this.pump();
     if (this.#engine.failure === undefined) this.#kickLater.schedule();
@@ -203,7 +206,10 @@ export class JobQueue {
 
   /** True when all of the job is submitted, or it failed and need not be. */
   #submitChunks(job: Job): boolean {
+    const engine = this.#engine;
     do {
+      if (engine.failure !== undefined)
+        job.error ??= new BlkError('ENODEV', `${job.what} failed: ${engine.failure}`);
       if (job.error !== undefined) return true;
       const size = chunkSizeOf(job);
       const bounce = job.bytes === undefined ? NO_BOUNCE : this.#freeBounces.pop();
@@ -211,8 +217,8 @@ export class JobQueue {
       const slot = this.#submitChunk(job, size, bounce);
       if (slot < 0) {
         if (bounce !== NO_BOUNCE) this.#freeBounces.push(bounce);
-        if (this.#engine.inFlightCount > 0) return false;
-        job.error = refused(job.what, slot, this.#engine.failure);
+        if (engine.inFlightCount > 0 || engine.isResetting) return false;
+        job.error = refused(job.what, slot);
         return true;
       }
       const chunk = this.#chunks[slot]!;
@@ -261,8 +267,7 @@ function chunkSizeOf({ size, next, chunkSize, sector, alignmentSectors }: Job): 
   return over < chunkSize ? chunkSize - over : chunkSize;
 }
 
-function refused(what: string, result: number, failure: string | undefined): BlkError {
-  if (failure !== undefined) return new BlkError('ENODEV', `${what} failed: ${failure}`);
+function refused(what: string, result: number): BlkError {
   if (result === ADD_NO_ADDRESS) return new BlkError('ENOSPC', `${what}: no device address for its buffers`);
   return new BlkError('ENODEV', `${what}: the queue is broken`);
 }

@@ -250,7 +250,8 @@ class SessionBlkDriver implements BlkDriver {
   }
 
   allocateBuffer(size: number): number {
-    if (this.#closing !== undefined) throw new BlkError('ENODEV', 'driver closed');
+    const { failure } = this;
+    if (failure !== undefined) throw new BlkError('ENODEV', failure);
     const offset = this.#session.link.dma.allocate(size);
     this.#buffers.set(offset, size);
     return offset;
@@ -259,6 +260,8 @@ class SessionBlkDriver implements BlkDriver {
   freeBuffer(offset: number): void {
     const size = this.#buffers.get(offset);
     if (size === undefined) throw new RangeError(`no buffer at offset ${offset}`);
+    // The device has what was given up until `close` has reset it, which frees all.
+    if (this.failure !== undefined) return;
     this.#buffers.delete(offset);
     this.#session.link.dma.free(offset, size);
   }
@@ -337,7 +340,8 @@ class SessionBlkDriver implements BlkDriver {
     await this.#session.stop();
     this.#engine.release();
     this.#jobs.release();
-    for (const offset of this.#buffers.keys()) this.freeBuffer(offset);
+    for (const [offset, size] of this.#buffers) this.#session.link.dma.free(offset, size);
+    this.#buffers.clear();
   }
 
   async #ranges(

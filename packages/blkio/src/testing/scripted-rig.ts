@@ -10,6 +10,7 @@ import {
   VIRTIO_BLK_OUTHDR,
 } from '@virtlab/abi/virtio-blk';
 import { VRING_DESC_F_WRITE } from '@virtlab/abi/virtio-ring';
+import type { DriverLink } from '@virtlab/virtio';
 import { type ScriptedChain, ScriptedTransport, SimulatedLoops } from '@virtlab/virtio/testing';
 import type { Blkio, BlkioOptions, BlkioQueue } from '../contract.ts';
 import { openBlkio } from '../open.ts';
@@ -52,11 +53,13 @@ export interface ScriptedScene {
 export interface ScriptedOptions extends Partial<BlkioOptions> {
   readonly features?: bigint;
   readonly config?: Config;
+  /** Of the link, which has none otherwise. */
+  readonly mapMemory?: NonNullable<DriverLink['mapMemory']>;
 }
 
 /** A disk on a device that does what the test does. Closes it, and throws when something is left. */
 export async function withScript(
-  { features = DISK_FEATURES, config = {}, ...options }: ScriptedOptions,
+  { features = DISK_FEATURES, config = {}, mapMemory, ...options }: ScriptedOptions,
   body: (scene: ScriptedScene) => Promise<void> | void,
 ): Promise<void> {
   const device = new ScriptedTransport({
@@ -73,7 +76,8 @@ export async function withScript(
   };
   let disk: Blkio;
   try {
-    disk = await loops.run(openBlkio(device.link, { aio: loops.driverAio, ...options }));
+    const link: DriverLink = mapMemory === undefined ? device.link : { ...device.link, mapMemory };
+    disk = await loops.run(openBlkio(link, { aio: loops.driverAio, ...options }));
   } catch (error) {
     requireClean();
     throw error;

@@ -2,6 +2,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -233,6 +234,19 @@ describe('opening an image', () => {
     expect(statSync(path).size).toBe(1 << 20);
     const again = await open({ path, createSize: 4096 });
     expect(again.capacitySectors).toBe(2048);
+  });
+
+  it('opens the file that a descriptor has, whatever is at its path by now, apart from it', async () => {
+    const path = image(new Uint8Array(512).fill(1));
+    const held = await openRawFileBackend({ path });
+    renameSync(image(new Uint8Array(1024).fill(2)), path);
+    const again = await open({ path, heldFd: held.fd });
+    await held.close();
+    const guest = memoryRegion(new ArrayBuffer(512));
+    await run(again, (token) => again.read(guest, 0, 512, 0, token));
+    expect([again.path, again.capacitySectors, guest.u8[511]]).toEqual([path, 1, 1]);
+    const closed = openRawFileBackend({ path, heldFd: held.fd });
+    await expect(closed).rejects.toMatchObject({ code: 'ENOENT', path });
   });
 
   const refused: [string, () => RawFileBackendOptions, string][] = [

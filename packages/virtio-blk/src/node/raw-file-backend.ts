@@ -27,6 +27,7 @@ import {
   type RawFileBackendOptions,
   asBackendError,
   openImage,
+  presentSectors,
   requireCapacity,
   systemCall,
 } from './raw-file-open.ts';
@@ -35,13 +36,15 @@ export type { RawFileBackendOptions } from './raw-file-open.ts';
 
 export interface RawFileBackend extends BlockBackend {
   readonly path: string;
+  /** Of the open image, until `close`; for `heldFd` of others. */
+  readonly fd: number;
   readonly statistics: RawFileStatistics;
   /**
    * Makes the file, and the disk, so long; the device tells its driver. Requests beyond a new end fail. Throws
    * `BlkBackendError` with the errno (`EINVAL` for a device), and `RangeError` for a capacity that cannot be.
    */
   resize(capacitySectors: number): void;
-  /** Takes over the size that somebody else gave the file. */
+  /** Takes over the size that somebody else gave the file or block device. */
   refresh(): void;
 }
 
@@ -120,6 +123,9 @@ class OpenRawFile implements RawFileBackend {
 
   get capacitySectors(): number {
     return this.#capacitySectors;
+  }
+  get fd(): number {
+    return this.#fd;
   }
   get mayUnmap(): boolean {
     return this.#space.hasHoles;
@@ -238,8 +244,8 @@ class OpenRawFile implements RawFileBackend {
   }
 
   refresh(): void {
-    if (!this.#image.isRegular) return;
-    this.#setCapacity(Math.floor(fstatSync(this.#fd).size / VIRTIO_BLK_SECTOR_SIZE));
+    const present = presentSectors(fstatSync(this.#fd));
+    if (present !== undefined) this.#setCapacity(present);
   }
 
   submit(): void {

@@ -8,6 +8,11 @@ import { BlkBackendError } from '../backend.ts';
 export interface RawFileBackendOptions {
   /** The image: sector n is at byte 512 n. A file or a block device. */
   readonly path: string;
+  /**
+   * The image as this process has it open already: opens that file once more, whatever is at `path` by now. `path` is its name in
+   * messages then, and nothing is created. Stays the caller's, and is not needed afterwards.
+   */
+  readonly heldFd?: number;
   /** Opens the file for reading only. Default false. */
   readonly readOnly?: boolean;
   /** Creates the file with this many bytes, all holes, when there is none; an existing one is taken as it is. */
@@ -55,9 +60,11 @@ export async function openImage(options: RawFileBackendOptions): Promise<OpenIma
 
 const openFile = promisify(open);
 
-async function openOrCreate({ path, readOnly = false, createSize }: RawFileBackendOptions): Promise<number> {
+async function openOrCreate(options: RawFileBackendOptions): Promise<number> {
+  const { path, heldFd, readOnly = false, createSize } = options;
   // Not to wait in open for the other end, should the path be a pipe.
   const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
+  if (heldFd !== undefined) return await systemCall('open', path, openFile(`/proc/self/fd/${heldFd}`, flags)); // proc(5)
   if (createSize === undefined) return await systemCall('open', path, openFile(path, flags));
   if (readOnly || !Number.isSafeInteger(createSize) || createSize < VIRTIO_BLK_SECTOR_SIZE) {
     throw new RangeError(`createSize ${createSize} is not a size of one sector or more of a writable image`);
@@ -91,9 +98,7 @@ function capacityOf({ path, capacitySectors }: RawFileBackendOptions, stats: Sta
     return requireCapacity(capacitySectors);
   }
   if (!stats.isBlockDevice() && !stats.isFile()) throw refuse('EINVAL', 'is not a file or a device');
-  const present = stats.isFile()
-    ? Math.floor(stats.size / VIRTIO_BLK_SECTOR_SIZE)
-    : blockDeviceSectors(stats.rdev);
+  const present = presentSectors(stats);
   if (present === undefined) throw refuse('EINVAL', 'is a block device of which /sys does not tell the size');
   if (present < 1) throw refuse('EINVAL', `holds ${stats.size} bytes, less than a sector`);
   if (capacitySectors === undefined) return present;
@@ -101,6 +106,12 @@ function capacityOf({ path, capacitySectors }: RawFileBackendOptions, stats: Sta
     throw refuse('EINVAL', `holds ${present} sectors, less than the ${capacitySectors} asked for`);
   }
   return capacitySectors;
+}
+
+/** How many a file or block device has now; undefined where nobody tells. */
+export function presentSectors(stats: Stats): number | undefined {
+  if (stats.isFile()) return Math.floor(stats.size / VIRTIO_BLK_SECTOR_SIZE);
+  return stats.isBlockDevice() ? blockDeviceSectors(stats.rdev) : undefined;
 }
 
 /** sysfs counts in 512 bytes whatever the device's blocks are. Major and minor are packed as in Linux' new_encode_dev. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -84,7 +84,7 @@ describeWithFfi('space of a raw file', () => {
     await expect(open({ lock: true })).rejects.toMatchObject({ code: 'EAGAIN' });
   });
 
-  it('a block device tells its size, and is read and written', async (test) => {
+  it('a block device tells its size, also a new one, and is read and written', async (test) => {
     let device = '';
     try {
       device = execFileSync('losetup', ['-f', '--show', path], {
@@ -96,6 +96,7 @@ describeWithFfi('space of a raw file', () => {
         throw new Error('losetup (package mount) needs root and /dev/loop*');
       test.skip('losetup (package mount) needs root and /dev/loop*');
     }
+    const file = path;
     path = device.trim();
     try {
       const backend = await open();
@@ -115,6 +116,14 @@ describeWithFfi('space of a raw file', () => {
       expect(await ended(backend, (token) => backend.flush(token))).toBe(VIRTIO_BLK_S_OK);
       expect(() => backend.resize(10)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
       await expect(open({ capacitySectors: SIZE })).rejects.toMatchObject({ code: 'EINVAL' });
+      const seen: number[] = [];
+      backend.onCapacityChange!(() => seen.push(backend.capacitySectors));
+      for (const size of [2 * SIZE, SIZE / 2]) {
+        truncateSync(file, size);
+        execFileSync('losetup', ['-c', path]);
+        backend.refresh();
+      }
+      expect(seen, '§5.2.6 it follows the size that it gets').toEqual([SIZE / 256, SIZE / 1024]);
     } finally {
       for (const backend of backends.splice(0)) await backend.close();
       execFileSync('losetup', ['-d', path]);
