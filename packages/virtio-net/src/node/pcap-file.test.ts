@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -101,9 +101,84 @@ describe('file', () => {
     expect(capture.failure).toMatchObject({ code: 'ENOSPC' });
   });
 
+  it('a failure is told when it happens, once', async () => {
+    const failures: Error[] = [];
+    const failed = Promise.withResolvers<void>();
+    const onFailure = (error: Error): void => {
+      failures.push(error);
+      failed.resolve();
+    };
+    const capture = createPcapFile('/dev/full', { onFailure });
+    expect(failures).toEqual([]);
+    await failed.promise;
+    capture.capture(view(new Uint8Array(60)));
+    await expect(capture.close()).rejects.toMatchObject({ code: 'EIO' });
+    expect(failures).toEqual([expect.objectContaining({ code: 'ENOSPC' })]);
+    expect(capture.statistics).toEqual({ captured: 0, dropped: 1 });
+  });
+
   it('a path that cannot be opened, and bad options, are refused at once', () => {
     expect(() => createPcapFile(join(folder, 'no', 'folder'))).toThrow('ENOENT');
     expect(() => createPcapFile(newPath(), { bufferSize: 1000 })).toThrow(RangeError);
+  });
+});
+
+describe('a pipe', () => {
+  const newPipe = (): string => {
+    const path = newPath();
+    expect(spawnSync('mkfifo', [path]).status).toBe(0);
+    return path;
+  };
+  const openReader = (path: string): number => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+
+  it('that nobody reads is refused at once', () => {
+    expect(() => createPcapFile(newPipe())).toThrow(expect.objectContaining({ code: 'ENXIO' }));
+  });
+
+  it('gets everything, at the speed of its reader', async () => {
+    const path = newPipe();
+    const reader = openReader(path);
+    const capture = createPcapFile(path, { now: () => 0 });
+    const frame = makeFrame(BROADCAST, mac(1), 1500);
+    for (let index = 0; index < 500; index += 1) capture.capture(view(frame));
+    const closed = capture.close();
+    const chunks: Buffer[] = [];
+    const chunk = Buffer.alloc(1 << 16);
+    // It is full and waits, and the loop goes on.
+    for (let size = -1; size !== 0;) {
+      await new Promise((resolve) => void setImmediate(resolve));
+      try {
+        size = readSync(reader, chunk);
+        chunks.push(Buffer.from(chunk.subarray(0, size)));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      }
+    }
+    await closed;
+    closeSync(reader);
+    const bytes = Buffer.concat(chunks);
+    expect(bytes.length).toBe(24 + 500 * 1516);
+    expect(hex(bytes.subarray(-1500))).toBe(hex(frame));
+  });
+
+  it('whose reader takes nothing does not keep close waiting for ever', async () => {
+    const path = newPipe();
+    const reader = openReader(path);
+    const capture = createPcapFile(path);
+    for (let index = 0; index < 200; index += 1) capture.capture(view(new Uint8Array(1500)));
+    await expect(capture.close()).rejects.toMatchObject({ code: 'EIO', cause: { code: 'EAGAIN' } });
+    closeSync(reader);
+  });
+
+  it('whose reader goes away ends the capture and nothing else', async () => {
+    const path = newPipe();
+    const reader = openReader(path);
+    const failed = Promise.withResolvers<Error>();
+    const capture = createPcapFile(path, { onFailure: failed.resolve });
+    closeSync(reader);
+    capture.capture(view(new Uint8Array(1500)));
+    expect(await failed.promise).toMatchObject({ code: 'EPIPE' });
+    await expect(capture.close()).rejects.toMatchObject({ code: 'EIO' });
   });
 });
 

@@ -1,4 +1,4 @@
-import { close, openSync, write } from 'node:fs';
+import { close, constants, openSync, write } from 'node:fs';
 import { promisify } from 'node:util';
 import {
   PCAP_FILE_HEADER,
@@ -17,6 +17,8 @@ export interface PcapFileOptions {
   readonly bufferSize?: number;
   /** Milliseconds since 1970, with fraction. Default: the system's clock. */
   readonly now?: () => number;
+  /** Called once, when a write failed: from then on frames are dropped. Never within a call of the owner. */
+  readonly onFailure?: (error: Error) => void;
 }
 
 export interface PcapFileStatistics {
@@ -30,25 +32,38 @@ export interface PcapFile extends FrameSink, AsyncDisposable {
   readonly statistics: PcapFileStatistics;
   /** Why nothing is written any more. */
   readonly failure: Error | undefined;
-  /** Resolves when everything taken is in the file. Idempotent. Rejects with `NetError` `EIO` when a write had failed. */
+  /**
+   * Resolves when everything taken is in the file. Idempotent. Rejects with `NetError` `EIO` when a write had failed, or when the
+   * reader of a pipe has taken nothing for a second.
+   */
   close(): Promise<void>;
 }
 
 /** The smallest buffer takes the largest frame. */
 const BUFFER_SIZE_MIN = 128 * 1024;
 
+/** As fopen(3) has it for "w"; and neither open nor write waits for the reader of a pipe, which may never come. */
+const OPEN_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NONBLOCK;
+
+/** Until a full pipe is tried again: at first, and at most. */
+const RETRY_MS_MIN = 1;
+const RETRY_MS_MAX = 64;
+
+/** How long the last bytes wait for the reader of a pipe. */
+const CLOSE_WAIT_MS = 1000;
+
 const closeFile = promisify(close);
 
 /**
- * Creates or empties a capture file (classic pcap, Ethernet, nanoseconds). Throws Node's error when it cannot be opened,
- * and `RangeError` for bad options.
+ * Creates or empties a capture file (classic pcap, Ethernet, nanoseconds), or writes to a pipe that somebody reads. Throws Node's
+ * error when it cannot be opened, `ENXIO` for a pipe without a reader, and `RangeError` for bad options.
  */
 export function createPcapFile(path: string, options: PcapFileOptions = {}): PcapFile {
-  const { bufferSize = 1 << 20, now = systemClock } = options;
+  const { bufferSize = 1 << 20, now = systemClock, onFailure } = options;
   if (!Number.isInteger(bufferSize) || bufferSize < BUFFER_SIZE_MIN) {
     throw new RangeError(`bufferSize ${bufferSize} is not an integer of at least ${BUFFER_SIZE_MIN} bytes`);
   }
-  return new BufferedPcapFile(openSync(path, 'w'), bufferSize, now);
+  return new BufferedPcapFile(openSync(path, OPEN_FLAGS), bufferSize, now, onFailure);
 }
 
 /** Finer than `Date.now`. */
@@ -61,6 +76,7 @@ class BufferedPcapFile implements PcapFile {
   readonly statistics = { captured: 0, dropped: 0 };
   readonly #fd: number;
   readonly #now: () => number;
+  readonly #onFailure: PcapFileOptions['onFailure'];
   #filling: Uint8Array;
   #fillingView: DataView;
   #size = 0;
@@ -69,13 +85,17 @@ class BufferedPcapFile implements PcapFile {
   /** Of the buffer that is being written: where to go on, and its end; both 0 when none is. */
   #written = 0;
   #writeEnd = 0;
+  #retryMs = RETRY_MS_MIN;
+  /** When closing: the reader of a pipe has to take something until then. */
+  #deadline = Number.POSITIVE_INFINITY;
   #failure: Error | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(fd: number, bufferSize: number, now: () => number) {
+  constructor(fd: number, bufferSize: number, now: () => number, onFailure: PcapFileOptions['onFailure']) {
     this.#fd = fd;
     this.#now = now;
+    this.#onFailure = onFailure;
     this.#filling = new Uint8Array(bufferSize);
     this.#fillingView = new DataView(this.#filling.buffer);
     this.#writing = new Uint8Array(bufferSize);
@@ -144,13 +164,23 @@ class BufferedPcapFile implements PcapFile {
     this.#write();
   }
 
-  #write(): void {
+  readonly #write = (): void => {
     write(this.#fd, this.#writing, this.#written, this.#writeEnd - this.#written, null, this.#onWritten);
-  }
+  };
 
-  readonly #onWritten = (error: Error | null, count: number): void => {
-    if (error !== null) this.#failure = error;
-    else this.#written += count;
+  readonly #onWritten = (error: NodeJS.ErrnoException | null, count: number): void => {
+    if (error === null) {
+      this.#written += count;
+      this.#retryMs = RETRY_MS_MIN;
+      if (this.#closing !== undefined) this.#deadline = performance.now() + CLOSE_WAIT_MS;
+    } else if (error.code === 'EAGAIN' && performance.now() < this.#deadline) {
+      setTimeout(this.#write, this.#retryMs);
+      this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
+      return;
+    } else {
+      this.#failure = error;
+      this.#onFailure?.(error);
+    }
     if (error === null && this.#written < this.#writeEnd) {
       this.#write();
       return;
@@ -162,6 +192,7 @@ class BufferedPcapFile implements PcapFile {
 
   async #close(): Promise<void> {
     this.#idle = Promise.withResolvers<void>();
+    this.#deadline = performance.now() + CLOSE_WAIT_MS;
     if (this.#writeEnd > 0) await this.#idle.promise;
     await closeFile(this.#fd);
     if (this.#failure !== undefined) {

@@ -52,6 +52,8 @@ export interface TapPort extends NetPort, Disposable {
   readonly statistics: TapPortStatistics;
   /** The interface was deleted. */
   readonly isClosed: boolean;
+  /** At most one handler, called once: somebody deleted the interface. */
+  onEnd(handler: () => void): void;
   /** Takes the interface away, if it is not somebody's else. */
   [Symbol.dispose](): void;
 }
@@ -91,6 +93,7 @@ class KernelTapPort implements TapPort {
   #watch: ReadableWatch | undefined;
   #receiver: FrameReceiver | undefined;
   #isClosed = false;
+  #onEnd: (() => void) | undefined;
 
   constructor(tap: TapDevice, aio: AioContext, burst: number) {
     this.name = tap.name;
@@ -111,6 +114,10 @@ class KernelTapPort implements TapPort {
     this.#receiver = receiver;
     if (receiver === undefined) this.#stop();
     else this.#again.schedule();
+  }
+
+  onEnd(handler: () => void): void {
+    this.#onEnd = handler;
   }
 
   transmit(frame: FrameView): void {
@@ -215,5 +222,6 @@ class KernelTapPort implements TapPort {
   #close(): void {
     this.#stop();
     this.#isClosed = true;
+    this.#onEnd?.();
   }
 }
