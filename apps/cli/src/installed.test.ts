@@ -90,6 +90,25 @@ describe.skipIf(!IS_ASKED_FOR)('virtlab as an installed package', { timeout: 180
     expect(await once(daemon, 'close')).toEqual([143, null]);
   });
 
+  it('virtlab vhost-user-device serves a module that lies elsewhere, with packages of its own installation', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'virtlab-elsewhere-'));
+    const [module, socket] = [join(elsewhere, 'disk.ts'), join(elsewhere, 'disk')];
+    writeFileSync(
+      module,
+      "import { createNullBackend } from '@virtlab/virtio-blk';\n" +
+        'export const backend: object = createNullBackend({ capacitySectors: 8 });\n',
+    );
+    const program = join(folder, 'node_modules/.bin/virtlab');
+    const daemon = spawn(program, ['vhost-user-device', '--json', '--socket-path', socket, module], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [line] = (await once(daemon.stdout, 'data')) as [Buffer];
+    expect(JSON.parse(line.toString())).toMatchObject({ event: 'listening', sockets: [socket] });
+    daemon.kill('SIGTERM');
+    expect(await once(daemon, 'close')).toEqual([143, null]);
+    rmSync(elsewhere, { recursive: true });
+  });
+
   it('virtlab-vhost-user-blk serves from the built files, its queues on two threads', async () => {
     const program = join(folder, 'node_modules/.bin/virtlab-vhost-user-blk');
     const disk = ['--backend', 'memory', '--size', '1M', '--num-queues', '2', '--threads', '2'];

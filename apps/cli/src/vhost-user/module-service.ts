@@ -6,6 +6,7 @@ import { StartError } from '../start-error.ts';
 import type { ModulePlan } from './daemon-plan.ts';
 import { SEGMENT_COUNT_MAX } from './open-disk.ts';
 import { requireBackend, requireDevice } from './module-shape.ts';
+import { adviceFor, lendOwnPackages } from './own-packages.ts';
 import { ServedDevice, type ServedDeviceOptions } from './served-device.ts';
 import type { Service } from './service.ts';
 
@@ -13,6 +14,12 @@ interface Loaded {
   readonly device: VirtioDevice;
   readonly backend: BlockBackend | undefined;
 }
+
+/**
+ * QEMU asks for as many queues as the guest has processors, and refuses a disk of fewer. One thread serves them all; the driver is
+ * told of as many as QEMU asked for.
+ */
+const MODULE_DISK_QUEUE_COUNT = 64;
 
 /** Types of which QEMU 7.2 sets DRIVER_OK where STATUS is negotiated: of the others it never does (vq_index_end is not set). */
 const TYPES_WITH_STATUS: ReadonlySet<number> = new Set([VIRTIO_ID_BLOCK, VIRTIO_ID_NET]);
@@ -42,10 +49,13 @@ export async function serveModule(
 
 async function load(file: string): Promise<Loaded> {
   let module: Readonly<Record<string, unknown>>;
+  lendOwnPackages();
   try {
     module = (await import(pathToFileURL(file).href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new StartError('usage', `${file} cannot be loaded: ${stackOf(error)}`);
+    const advice = adviceFor(error);
+    const message = `${file} cannot be loaded: ${stackOf(error)}`;
+    throw new StartError('usage', advice === undefined ? message : `${message}\n${advice}`);
   }
   const { createDevice, backend } = module;
   if ((createDevice === undefined) === (backend === undefined)) {
@@ -55,7 +65,8 @@ async function load(file: string): Promise<Loaded> {
   try {
     if (createDevice === undefined) {
       const disk = requireBackend(backend);
-      return { device: createBlkDevice({ backend: disk, segMax: SEGMENT_COUNT_MAX }), backend: disk };
+      const shape = { segMax: SEGMENT_COUNT_MAX, queueCount: MODULE_DISK_QUEUE_COUNT };
+      return { device: createBlkDevice({ backend: disk, ...shape }), backend: disk };
     }
     if (typeof createDevice !== 'function') throw new TypeError('createDevice is no function');
     return { device: requireDevice(await made(createDevice as () => unknown)), backend: undefined };

@@ -1,22 +1,20 @@
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { VIRTIO_ID_BLOCK, VIRTIO_ID_RNG } from '@virtlab/abi/virtio';
 import { createNodeAioContext } from '@virtlab/aio/node';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { connectVhostUser } from '@virtlab/vhost-user';
 import { createBlkDriver } from '@virtlab/virtio-blk';
 import { createRngDriver } from '@virtlab/virtio-rng';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Run, finish, lines, startVirtlab } from '../testing/virtlab.ts';
+import { adviceFor } from './own-packages.ts';
 
-const MODULES = fileURLToPath(new URL('../../../../node_modules', import.meta.url));
-
+/** Far from any `node_modules` that has virtlab. */
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'virtlab-module-'));
-  symlinkSync(MODULES, join(folder, 'node_modules')); // as if virtlab were installed there
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -70,7 +68,7 @@ describeWithFfi('a device of the user’s own', () => {
     expect((await ended).code).toBe(143);
   });
 
-  it('exports backend: it is a disk, and is closed in the end', async () => {
+  it('exports backend: it is a disk with queues for every processor of a guest, and is closed in the end', async () => {
     const socket = fresh('s');
     const module = moduleOf(
       "import { createNullBackend } from '@virtlab/virtio-blk';",
@@ -82,8 +80,11 @@ describeWithFfi('a device of the user’s own', () => {
     await lines(child, 1);
     const aio = createNodeAioContext();
     const link = await connectVhostUser({ path: socket, aio, deviceType: VIRTIO_ID_BLOCK });
-    const disk = await createBlkDriver(link, { aio });
+    expect(link.transport.queueCount).toBe(64);
+    const disk = await createBlkDriver(link, { aio, queueCount: 64 });
     expect(disk.capacitySectors).toBe(8);
+    const reads = Array.from({ length: 64 }, (_, sector) => disk.read(sector % 8, new Uint8Array(512)));
+    await Promise.all(reads);
     await disk.close();
     await link[Symbol.asyncDispose]();
     aio[Symbol.dispose]();
@@ -91,6 +92,52 @@ describeWithFfi('a device of the user’s own', () => {
     const { code, stderr } = await ended;
     expect(code).toBe(143);
     expect(stderr).toContain('closed\n');
+  });
+});
+
+describe('what a module asks of @virtlab', () => {
+  const listensAt = async (file: string): Promise<string> => {
+    const child = startVirtlab(['vhost-user-device', '--socket-path', fresh('s'), file]);
+    const ended = finish(child);
+    await lines(child, 1);
+    child.kill('SIGTERM');
+    const { code, stderr } = await ended;
+    return `${code} ${stderr}`;
+  };
+
+  it('is the command’s own for what the module itself imports, and for CommonJS', async () => {
+    const parts = fresh('parts');
+    mkdirSync(parts);
+    writeFileSync(
+      join(parts, 'make.cjs'),
+      "module.exports = require('@virtlab/virtio-blk').createNullBackend;",
+    );
+    const main = join(parts, 'disk.ts');
+    writeFileSync(
+      main,
+      "import make from './make.cjs'; export const backend = make({ capacitySectors: 8 });",
+    );
+    expect(await listensAt(main)).toBe('143 virtlab: shutting down\n');
+  });
+
+  it('is what is installed beside the module, where there is such a package', async () => {
+    const place = fresh('installed');
+    const own = join(place, 'node_modules/@virtlab/virtio-blk');
+    mkdirSync(own, { recursive: true });
+    writeFileSync(join(own, 'package.json'), '{ "type": "module", "exports": "./index.js" }');
+    writeFileSync(join(own, 'index.js'), "throw new Error('of its own');");
+    const main = join(place, 'disk.ts');
+    writeFileSync(main, "import '@virtlab/virtio-blk';");
+    expect(await listensAt(main)).toMatch(/^2 .*of its own/);
+  });
+
+  it('has to be beside it under a Node without hooks, and the message says so', () => {
+    const missing = Object.assign(new Error("Cannot find package '@virtlab/abi'"), {
+      code: 'ERR_MODULE_NOT_FOUND',
+    });
+    expect(adviceFor(missing, {})).toContain("install virtlab's there, or use Node 22.15");
+    expect(adviceFor(missing)).toBeUndefined();
+    expect(adviceFor(new Error('@virtlab/abi'), {})).toBeUndefined();
   });
 });
 

@@ -44,7 +44,7 @@ export function netCommand(): Command {
     .option('--queue-size <count>', 'entries of each queue at most', powerOfTwo, 1024)
     .option(
       '--allow-shrink',
-      'also take memory that is not sealed, as hugepages and that of DPDK: whoever shrinks it ends this process',
+      'also take memory that is not sealed, as that of DPDK, and huge pages: whoever takes it back ends this process',
       false,
     );
 }

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
-import { join, resolve } from 'node:path';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
 import { StartError } from '../start-error.ts';
 import type { NetPlan } from './daemon-plan.ts';
-import { checkFolder, checkSocketPath } from './places.ts';
+import { checkFolder, checkSocketPath, givenTwice } from './places.ts';
+import { makePrivateFolder } from './private-folder.ts';
 
 export interface NetFlags {
   readonly switch?: string;
@@ -27,10 +27,17 @@ export function netPlan(flags: NetFlags, portCount: number): NetPlan {
   if (pcap !== undefined) checkFolder('--pcap', pcap);
   const streams = stream.map((path) => resolve(path));
   if (flags.switch !== undefined) streams.push(switchSocket(flags.switch));
+  const twice = givenTwice(streams);
+  if (twice !== undefined) {
+    throw new StartError(
+      'usage',
+      `--stream ${twice} is given twice: the switch would be connected to itself`,
+    );
+  }
   return {
     kind: 'net',
     mtu: flags.mtu,
-    macs: macsFrom(flags.mac ?? randomMac(), portCount),
+    macs: flags.mac === undefined ? macsFrom(randomMac(), portCount) : givenMacs(flags.mac, portCount),
     queuePairs: flags.numQueues,
     queueSize: flags.queueSize,
     allowShrink: flags.allowShrink,
@@ -45,10 +52,12 @@ function switchSocket(name: string): string {
   if (!/^[\w.-]{1,32}$/.test(name)) {
     throw new StartError('usage', `--switch ${name}: not 1 to 32 letters, digits, dots and dashes`);
   }
-  const runtime = process.env['XDG_RUNTIME_DIR'];
-  const folder =
-    runtime === undefined ? join(tmpdir(), `virtlab-${userInfo().uid}`) : join(runtime, 'virtlab');
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const runtime = process.env['XDG_RUNTIME_DIR'] ?? '';
+  // The XDG Base Directory Specification has paths that are not absolute ignored.
+  const folder = isAbsolute(runtime)
+    ? join(runtime, 'virtlab')
+    : join(tmpdir(), `virtlab-${process.geteuid!()}`);
+  makePrivateFolder(`--switch ${name}`, folder);
   const path = join(folder, `switch-${name}`);
   checkSocketPath('--switch', path);
   return path;
@@ -58,6 +67,16 @@ function randomMac(): Uint8Array {
   const mac = new Uint8Array(randomBytes(6));
   mac[0] = (mac[0]! & 0xfc) | LOCAL_ADDRESS;
   return mac;
+}
+
+function givenMacs(first: Uint8Array, count: number): Uint8Array[] {
+  if (first[5]! + count - 1 > 0xff) {
+    const text = Buffer.from(first)
+      .toString('hex')
+      .replace(/(..)(?=.)/g, '$1:');
+    throw new StartError('usage', `--mac ${text}: the last byte does not count up to ${count} cards`);
+  }
+  return macsFrom(first, count);
 }
 
 /** Counting up in the last byte. */

@@ -1,11 +1,17 @@
 import type { NodeAioContext } from '@virtlab/aio/node';
-import { createNetDevice, createLearningSwitch, joinPorts, type LearningSwitch } from '@virtlab/virtio-net';
+import {
+  type LearningSwitch,
+  NetError,
+  createLearningSwitch,
+  createNetDevice,
+  joinPorts,
+} from '@virtlab/virtio-net';
 import { type PcapFile, createPcapFile, createTapPort } from '@virtlab/virtio-net/node';
 import { StartError } from '../start-error.ts';
 import { type NetPlan, type Place, placeName } from './daemon-plan.ts';
 import type { Report } from './report.ts';
 import { ServedDevice } from './served-device.ts';
-import type { Service } from './service.ts';
+import { EndError, type Service } from './service.ts';
 import { StreamJoin } from './stream-join.ts';
 
 interface Surroundings {
@@ -22,10 +28,10 @@ export async function serveNetwork(plan: NetPlan, surroundings: Surroundings): P
     for (const end of ends.splice(0).toReversed()) await end();
   };
   try {
-    const capture = openCapture(plan);
-    if (capture !== undefined) ends.push(() => capture.close());
+    const capture = openCapture(plan, surroundings.report);
+    if (capture !== undefined) ends.push(() => endCapture(plan, capture));
     const network = createLearningSwitch(capture === undefined ? {} : { capture });
-    if (plan.tap !== undefined) ends.push(joinTap(network, plan.tap, surroundings.aio));
+    if (plan.tap !== undefined) ends.push(joinTap(network, plan.tap, surroundings));
     for (const path of plan.streams) {
       const join = new StreamJoin({ path, network, aio: surroundings.aio, report: surroundings.report });
       ends.push(() => join[Symbol.dispose]());
@@ -41,23 +47,43 @@ export async function serveNetwork(plan: NetPlan, surroundings: Surroundings): P
   return { close };
 }
 
-function openCapture({ pcap }: NetPlan): PcapFile | undefined {
+function openCapture({ pcap }: NetPlan, report: Surroundings['report']): PcapFile | undefined {
   if (pcap === undefined) return undefined;
+  const onFailure = ({ message }: Error): void =>
+    report({ event: 'warning', message: `--pcap ${pcap}: ${message}; nothing more is captured` });
   try {
-    return createPcapFile(pcap);
+    return createPcapFile(pcap, { onFailure });
   } catch (error) {
-    throw new StartError('usage', `--pcap ${pcap}: ${(error as Error).message}`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENXIO' ? 'a pipe that nobody reads, or no file (ENXIO)' : message;
+    throw new StartError('usage', `--pcap ${pcap}: ${why}`);
   }
 }
 
-function joinTap(network: LearningSwitch, name: string, aio: NodeAioContext): () => void {
+async function endCapture({ pcap }: NetPlan, capture: PcapFile): Promise<void> {
+  try {
+    await capture.close();
+  } catch (error) {
+    if (!(error instanceof NetError)) throw error;
+    throw new EndError(`--pcap ${pcap}: ${error.message}`, { cause: error });
+  }
+}
+
+function joinTap(network: LearningSwitch, name: string, { aio, report }: Surroundings): () => void {
+  const port = `tap ${name}`;
   try {
     const tap = createTapPort({ aio, name });
-    const cable = joinPorts(network.addPort(`tap ${name}`), tap);
-    return () => {
+    const cable = joinPorts(network.addPort(port), tap);
+    const leave = (): void => {
+      if (!network.removePort(port)) return;
       cable[Symbol.dispose]();
       tap[Symbol.dispose]();
     };
+    tap.onEnd(() => {
+      leave();
+      report({ event: 'left', port, reason: 'the interface was deleted' });
+    });
+    return leave;
   } catch (error) {
     const kind = error instanceof RangeError ? 'usage' : 'environment';
     throw new StartError(kind, `--tap ${name}: ${(error as Error).message}`);

@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs';
 import { VIRTIO_BLK_SECTOR_SIZE } from '@virtlab/abi/virtio-blk';
-import { type PageMemoryOptions, pageMemory } from '@virtlab/linux';
 import {
   BlkBackendError,
   type BlkDevice,
@@ -12,6 +10,7 @@ import {
 import { type RawFileBackend, openRawFileBackend } from '@virtlab/virtio-blk/node';
 import { StartError } from '../start-error.ts';
 import type { BlkPlan } from './daemon-plan.ts';
+import { memoryContents } from './memory-contents.ts';
 
 /**
  * Linux makes indirect tables of two descriptors more than segments are allowed, whatever the size of the ring, and QEMU makes
@@ -20,12 +19,14 @@ import type { BlkPlan } from './daemon-plan.ts';
 export const SEGMENT_COUNT_MAX = 126;
 
 /** An image's size may change. */
-export type Disk = BlockBackend & Partial<Pick<RawFileBackend, 'refresh'>>;
+export type Disk = BlockBackend & Partial<Pick<RawFileBackend, 'refresh' | 'fd'>>;
 
 export interface OpenDiskOptions {
   readonly warn: (message: string) => void;
   /** Keeps others from the image. Default true. */
   readonly lock?: boolean;
+  /** The image as it is open already: the same file is served, whatever is at its path by now. */
+  readonly heldFd?: number;
   /** What a disk in memory is made of; default memory of its own. */
   readonly contents?: Uint8Array;
 }
@@ -33,7 +34,7 @@ export interface OpenDiskOptions {
 /** Rejects with `StartError` for an image that cannot be used. */
 export async function openDisk(
   plan: BlkPlan,
-  { warn, lock = true, contents }: OpenDiskOptions,
+  { warn, lock = true, contents, heldFd }: OpenDiskOptions,
 ): Promise<Disk> {
   const { backend, file, size, readOnly } = plan;
   if (backend === 'null') {
@@ -41,11 +42,12 @@ export async function openDisk(
   }
   return await opened(async () => {
     if (backend === 'memory')
-      return createMemoryBackend({ contents: contents ?? contentsOf(plan), readOnly });
+      return createMemoryBackend({ contents: contents ?? (await memoryContents(plan)), readOnly });
     return await openRawFileBackend({
       path: file!,
       readOnly,
       lock,
+      ...(heldFd === undefined ? {} : { heldFd }),
       onError: ({ message }) => warn(message),
     });
   });
@@ -54,7 +56,7 @@ export async function openDisk(
 /** What a disk in memory begins with, for several threads. Rejects as `openDisk`; undefined for other disks. */
 export async function sharedContents(plan: BlkPlan): Promise<Uint8Array | undefined> {
   if (plan.backend !== 'memory') return undefined;
-  return await opened(async () => contentsOf(plan, { shared: true }));
+  return await opened(async () => await memoryContents(plan, { shared: true }));
 }
 
 export function createDisk(
@@ -65,17 +67,11 @@ export function createDisk(
   return createBlkDevice({ backend, serial, queueCount, queueSize, segMax, discard });
 }
 
-function contentsOf({ file, size }: BlkPlan, options: PageMemoryOptions = {}): Uint8Array {
-  const image = file === undefined ? undefined : readFileSync(file);
-  const contents = pageMemory(image?.length ?? size!, options);
-  if (image !== undefined) contents.set(image);
-  return contents;
-}
-
 async function opened<Value>(open: () => Promise<Value>): Promise<Value> {
   try {
     return await open();
   } catch (error) {
+    if (error instanceof StartError) throw error;
     const kind = error instanceof BlkBackendError && error.code === 'EAGAIN' ? 'environment' : 'usage';
     throw new StartError(kind, error instanceof Error ? error.message : String(error));
   }

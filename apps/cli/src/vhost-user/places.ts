@@ -1,7 +1,8 @@
-import { fstatSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { fstatSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { StartError } from '../start-error.ts';
 import type { Place } from './daemon-plan.ts';
+import { statPath } from './stat-path.ts';
 
 /** `sun_path` with its NUL, unix(7). */
 const SOCKET_PATH_SIZE_MAX = 107;
@@ -25,7 +26,7 @@ export function placesOf(
   }
   for (const path of socketPaths) checkSocketPath('--socket-path', path);
   const paths = socketPaths.map((path) => resolve(path));
-  const twice = paths.find((path, index) => paths.indexOf(path) !== index);
+  const twice = givenTwice(paths);
   if (twice !== undefined) throw new StartError('usage', `--socket-path ${twice} is given twice`);
   return paths.map((socketPath) => ({ socketPath }));
 }
@@ -41,9 +42,15 @@ export function checkSocketPath(option: string, path: string): void {
 
 export function checkFolder(option: string, path: string): void {
   const folder = dirname(resolve(path));
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+  if (statPath(`${option} ${path}`, folder)?.isDirectory() !== true) {
     throw new StartError('usage', `${option} ${path}: there is no directory ${folder}`);
   }
+}
+
+/** One of several absolute paths, in directories that are there, that is another's place as well, by whatever name. */
+export function givenTwice(paths: readonly string[]): string | undefined {
+  const real = paths.map((path) => join(realpathSync(dirname(path)), basename(path)));
+  return paths.find((_, index) => real.indexOf(real[index]!) !== index);
 }
 
 function checkSocketFd(fd: number): void {

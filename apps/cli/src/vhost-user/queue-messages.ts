@@ -15,6 +15,8 @@ export interface QueueThreadData {
   readonly loop: DaemonPlan['loop'];
   /** Memory of all threads, where the disk is in memory. */
   readonly contents: Uint8Array | undefined;
+  /** The image as the controlling thread has it, open and locked, for as long as there are threads. */
+  readonly imageFd: number | undefined;
 }
 
 export type ToQueueThread =
@@ -26,6 +28,8 @@ export type FromQueueThread =
   | { readonly kind: 'refused'; readonly startKind: StartError['kind']; readonly message: string }
   | { readonly kind: 'serving' }
   | { readonly kind: 'status'; readonly status: VhostUserBackendStatus }
+  /** Before the session acknowledges that it has not done something: why. */
+  | { readonly kind: 'refusal'; readonly reason: string }
   | {
       readonly kind: 'ended';
       readonly fault: ProtocolFault | undefined;

@@ -10,12 +10,11 @@ import { hostReports, trafficOf, trafficSince } from './host-reports.ts';
 import { type Disk, createDisk, openDisk } from './open-disk.ts';
 import type { FromQueueThread, QueueThreadData, ToQueueThread } from './queue-messages.ts';
 import type { Report } from './report.ts';
+import { ThreadLife, textOf } from './thread-life.ts';
 
 const port = parentPort!;
 const tell = (message: FromQueueThread): void => port.postMessage(message);
 const report = (each: Report): void => tell({ kind: 'report', report: each });
-const textOf = (error: unknown): string =>
-  error instanceof Error ? (error.stack ?? error.message) : String(error);
 
 class QueueService {
   readonly #aio: NodeAioContext;
@@ -51,6 +50,7 @@ class QueueService {
       host: this.#host,
       aio: this.#aio,
       onRequest: () => this.#tellStatus(),
+      onRefusal: (reason) => tell({ kind: 'refusal', reason }),
     });
     this.#backend = backend;
     void backend.ended.then(({ fault, error }) => {
@@ -81,40 +81,26 @@ class QueueService {
   }
 }
 
-let context: NodeAioContext | undefined;
-let service: QueueService | undefined;
-let isEnding = false;
-
-async function end(problem: string | undefined): Promise<void> {
-  if (isEnding) return;
-  isEnding = true;
-  let trouble = problem;
-  try {
-    // What has begun to open is closed, too.
-    await started.catch(() => {});
-    await service?.close();
-    const leaks = context?.leaks() ?? [];
-    if (leaks.length > 0) trouble ??= `still there in the end: ${leaks.join(', ')}`;
-  } catch (error) {
-    trouble ??= textOf(error);
-  }
-  context?.[Symbol.dispose]();
-  tell({ kind: 'closed', problem: trouble });
+const life = new ThreadLife<QueueService>((problem) => {
+  tell({ kind: 'closed', problem });
   port.close();
-}
+});
 
-async function start(data: QueueThreadData): Promise<void> {
-  context = await createDeviceContext(data);
+async function start(data: QueueThreadData): Promise<QueueService> {
+  const context = await createDeviceContext(data);
+  life.context = context;
   const warn = (message: string): void => report({ event: 'warning', message });
-  const { contents } = data;
+  const { contents, imageFd } = data;
   // The lock is the controlling thread's: another open file would not get it beside that.
   const disk = await openDisk(data.plan, {
     warn,
     lock: false,
     ...(contents === undefined ? {} : { contents }),
+    ...(imageFd === undefined ? {} : { heldFd: imageFd }),
   });
-  service = new QueueService(data, context, disk);
+  const service = new QueueService(data, context, disk);
   tell({ kind: 'ready', configSize: service.configSize });
+  return service;
 }
 
 function refuse(error: unknown): void {
@@ -122,18 +108,18 @@ function refuse(error: unknown): void {
   if (!isKnown) throw error;
   const startKind = error instanceof StartError ? error.kind : 'environment';
   tell({ kind: 'refused', startKind, message: error.message });
-  void end(undefined);
+  void life.end(undefined);
 }
 
 process.on('uncaughtException', (error) => {
   tell({ kind: 'failed', error: textOf(error) });
-  void end(undefined);
+  void life.end(undefined);
 });
-const started = start(workerData as QueueThreadData).catch(refuse);
+const started = life.begin(async () => await start(workerData as QueueThreadData)).catch(refuse);
 port.on('message', (message: ToQueueThread) => {
   void started.then(() => {
-    if (message.kind === 'end') void end(undefined);
-    else if (message.kind === 'refresh') service?.refresh();
-    else if (!isEnding) service?.serve(message.fd);
+    if (message.kind === 'end') void life.end(undefined);
+    else if (message.kind === 'refresh') life.service?.refresh();
+    else if (!life.isEnding) life.service?.serve(message.fd);
   });
 });

@@ -1,6 +1,6 @@
 /** The threads of a split device, as the one that controls it has them. */
 import { Worker } from 'node:worker_threads';
-import { closeFd, socketPair } from '@virtlab/linux';
+import { LinuxError, closeFd, socketPair } from '@virtlab/linux';
 import {
   type SplitMember,
   type VhostUserBackendEnd,
@@ -30,6 +30,7 @@ interface Session {
   /** Until the thread has said that the descriptor is its own. */
   unclaimedFd: number | undefined;
   end: VhostUserBackendEnd | undefined;
+  onRefusal: (reason: string) => void;
 }
 
 /** One thread, and the next when that one failed and somebody connects again. */
@@ -43,7 +44,8 @@ export class QueueThread {
   #status: VhostUserBackendStatus | undefined;
   #traffic = NO_TRAFFIC;
   #failure: string | undefined;
-  #hasClosed = false;
+  /** Has a disk open, as far as it has said. */
+  #hasDisk = false;
   /** What was still there when a thread ended. */
   #problem: string | undefined;
 
@@ -74,16 +76,33 @@ export class QueueThread {
     return this.#traffic;
   }
 
-  /** A session in the thread. One at a time. */
+  /** A session in the thread, one at a time; one that has ended already where there is no descriptor for it. */
   serve(): SplitMember {
-    const worker = this.#worker ?? this.#start();
-    const [ours, theirs] = socketPair();
-    const session: Session = { ended: Promise.withResolvers(), unclaimedFd: theirs, end: undefined };
-    this.#session = session;
     this.#status = undefined;
     this.#traffic = NO_TRAFFIC;
+    let pair: readonly [number, number];
+    try {
+      pair = socketPair();
+    } catch (error) {
+      if (!(error instanceof LinuxError)) throw error;
+      return endedMember(`the thread of ${this.#name} cannot be reached: ${error.message}`);
+    }
+    const [ours, theirs] = pair;
+    const worker = this.#worker ?? this.#start();
+    const session: Session = {
+      ended: Promise.withResolvers(),
+      unclaimedFd: theirs,
+      end: undefined,
+      onRefusal: () => {},
+    };
+    this.#session = session;
     worker.postMessage({ kind: 'serve', fd: theirs } satisfies ToQueueThread);
-    return { stream: vhostUserStream(ours), ended: session.ended.promise, status: () => this.#status };
+    return {
+      stream: vhostUserStream(ours),
+      ended: session.ended.promise,
+      status: () => this.#status,
+      onRefusal: (hear) => void (session.onRefusal = hear),
+    };
   }
 
   refresh(): void {
@@ -102,7 +121,7 @@ export class QueueThread {
     const worker = new Worker(entry, { workerData: data, name: this.#name });
     this.#worker = worker;
     this.#failure = undefined;
-    this.#hasClosed = false;
+    this.#hasDisk = false;
     worker.on('message', (message: FromQueueThread) => this.#take(message));
     worker.on('error', (error: unknown) => {
       this.#failure ??= error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -125,6 +144,9 @@ export class QueueThread {
         this.#status = message.status;
         this.#options.onStatus();
         break;
+      case 'refusal':
+        this.#session?.onRefusal(message.reason);
+        break;
       case 'ended':
         this.#traffic = message.traffic;
         this.#endSession({ fault: message.fault, ...(message.error && { error: message.error }) });
@@ -138,8 +160,11 @@ export class QueueThread {
       case 'failed':
         this.#failure = message.error;
         break;
+      case 'ready':
+        this.#hasDisk = true;
+        break;
       case 'closed':
-        this.#hasClosed = true;
+        this.#hasDisk = false;
         this.#problem ??= message.problem;
         break;
       default:
@@ -165,8 +190,17 @@ export class QueueThread {
     const message = `the thread of ${this.#name} failed: ${this.#failure ?? 'it was ended from outside'}`;
     if (session?.unclaimedFd !== undefined) closeFd(session.unclaimedFd);
     session?.ended.resolve({ fault: session.end?.fault, error: message });
-    if (!this.#hasClosed) this.#options.onDeath(message);
+    if (this.#hasDisk) this.#options.onDeath(message);
   }
+}
+
+function endedMember(reason: string): SplitMember {
+  return {
+    stream: { send() {}, onData() {}, onClose() {}, close() {} },
+    ended: Promise.resolve({ fault: undefined, error: reason }),
+    status: () => undefined,
+    onRefusal() {},
+  };
 }
 
 function ownEntry(): URL {

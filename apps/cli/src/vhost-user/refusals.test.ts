@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,6 +18,19 @@ const run = (...args: readonly string[]): Promise<Run> => finish(startVirtlab(ar
 function image(size = 1 << 20): string {
   const path = fresh('disk');
   writeFileSync(path, new Uint8Array(size));
+  return path;
+}
+
+/** A name that nobody, not even root, can follow. */
+function loop(): string {
+  const path = fresh('loop');
+  symlinkSync(path, path);
+  return path;
+}
+
+function pipe(): string {
+  const path = fresh('pipe');
+  execFileSync('mkfifo', [path]);
   return path;
 }
 
@@ -103,6 +117,42 @@ const REFUSED: readonly (readonly [
   ['an MTU', () => ['vhost-user-net', '-s', fresh('s'), '--mtu', '67'], 2, /not from 68 to 65535/],
   ['a switch', () => ['vhost-user-net', '-s', fresh('s'), '--switch', 'a/b'], 2, /--switch a\/b/],
   ['an interface', () => ['vhost-user-net', '-s', fresh('s'), '--tap', 'a/b'], 2, /--tap a\/b/],
+  [
+    'a MAC that does not count up so far',
+    () => ['vhost-user-net', '-s', fresh('s'), '-s', fresh('s'), '--mac', '00:00:00:00:00:ff'],
+    2,
+    /^virtlab: --mac 00:00:00:00:00:ff: .* 2 cards/,
+  ],
+  [
+    'a stream to itself',
+    () => ['vhost-user-net', '-s', fresh('s'), '--stream', `${folder}/a`, '--stream', `${folder}/./a`],
+    2,
+    /^virtlab: --stream .*given twice/,
+  ],
+  [
+    'a directory that cannot be seen',
+    () => ['vhost-user-rng', '-s', join(loop(), 's')],
+    2,
+    /^virtlab: --socket-path .*cannot be seen \(ELOOP\)/,
+  ],
+  [
+    'a module that cannot be seen',
+    () => ['vhost-user-device', '-s', fresh('s'), join(loop(), 'm.ts')],
+    2,
+    /^virtlab: .*cannot be seen \(ELOOP\)/,
+  ],
+  [
+    'a capture into a pipe that nobody reads',
+    () => ['vhost-user-net', '-s', fresh('s'), '--pcap', pipe()],
+    2,
+    /^virtlab: --pcap .*a pipe that nobody reads/,
+  ],
+  [
+    'more memory than there is',
+    () => ['vhost-user-blk', '-s', fresh('s'), '--backend', 'memory', '--size', '1000T'],
+    3,
+    /^virtlab: --size: there are no 1099511627776000 bytes/,
+  ],
 ];
 
 describe('what cannot be served is refused', { timeout: 60_000 }, () => {
@@ -111,6 +161,13 @@ describe('what cannot be served is refused', { timeout: 60_000 }, () => {
     expect(ended).toMatchObject({ code, stdout: '' });
     expect(ended.stderr).toMatch(message);
     expect(ended.stderr).not.toMatch(/ at .*\.ts:\d/);
+  });
+
+  it('a runtime directory that is none: 2', async () => {
+    const args = ['vhost-user-net', '-s', fresh('s'), '--switch', 'x'];
+    const ended = await finish(startVirtlab(args, { XDG_RUNTIME_DIR: image() }));
+    expect(ended).toMatchObject({ code: 2, stdout: '' });
+    expect(ended.stderr).toMatch(/^virtlab: --switch x: there can be no directory .* \(ENOTDIR\)\n$/);
   });
 
   it('a socket that somebody listens at, and a file that is served already: 3', async () => {

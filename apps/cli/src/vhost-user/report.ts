@@ -30,6 +30,8 @@ export type Report =
   | { readonly event: 'joined' | 'left'; readonly port: string; readonly reason: string | undefined }
   | { readonly event: 'warning'; readonly message: string }
   | { readonly event: 'refused'; readonly kind: 'usage' | 'environment'; readonly message: string }
+  /** Something was thrown that nobody caught: nothing is in order any more, and the process ends. */
+  | { readonly event: 'failed'; readonly message: string }
   | { readonly event: 'closed'; readonly problem: string | undefined };
 
 /** Of one connection, over all its queues. */

@@ -15,6 +15,7 @@ export interface ServedDeviceOptions {
   readonly legacy?: boolean;
   readonly setMtu?: ServeVhostUserOptions['setMtu'];
   readonly polling?: boolean;
+  /** What `--allow-shrink` says, of a command that has it. */
   readonly allowShrink?: boolean;
   /** Protocol features that QEMU has wrong for this kind of device. */
   readonly withheld?: ServeVhostUserOptions['withheldProtocolFeatures'];
@@ -47,16 +48,17 @@ export class ServedDevice {
   }
 
   #serve(stream: UnixStream): VhostUserBackend {
-    const { aio, setMtu, report, withheld = [], allowShrink = false } = this.#options;
+    const { aio, setMtu, report, withheld = [], allowShrink } = this.#options;
     const before = trafficOf(this.#host);
-    const connection = new ConnectionReport(this.#name, report);
+    const connection = new ConnectionReport(this.#name, report, allowShrink !== undefined);
     const backend: VhostUserBackend = serveVhostUser(stream, {
       host: this.#host,
       aio,
       withheldProtocolFeatures: withheld,
-      allowShrink,
+      allowShrink: allowShrink ?? false,
       ...(setMtu === undefined ? {} : { setMtu }),
       onRequest: () => connection.look(backend),
+      onRefusal: (reason) => connection.refuse(reason),
     });
     void backend.ended.then((end) => connection.end(end, trafficSince(before, trafficOf(this.#host))));
     return backend;

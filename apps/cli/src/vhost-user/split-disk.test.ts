@@ -1,4 +1,4 @@
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -170,5 +170,27 @@ describe('a disk whose queues are spread over threads', { timeout: 60_000 }, () 
     await vi.waitFor(() => expect(descriptors()).toBe(before));
     const reasons = (await stop(daemon)).flatMap(({ reason }) => (reason === undefined ? [] : [reason]));
     expect(reasons).toEqual([0, 1, 2].map(() => expect.stringMatching(/^BAD_VERSION: /)));
+  });
+
+  it('a connection that finds no descriptors ends, with a report, and the next is served', async () => {
+    const daemon = await start('--backend', 'null', '--size', '1M');
+    const { pid } = daemon.child;
+    const open = (): string[] => readdirSync(`/proc/${pid}/fd`).toSorted();
+    const before = open();
+    await drive(daemon.socket, async ({ driver }) => void (await request(driver, 0, 0)));
+    await vi.waitFor(() => expect(open()).toEqual(before), { timeout: 20_000 });
+    // Room for what accept(2) takes, and no more.
+    let limit = 0;
+    for (let free = 0; free < 1; limit += 1) free += before.includes(`${limit}`) ? 0 : 1;
+    const setLimit = (soft: number): Buffer => execFileSync('prlimit', [`--pid=${pid}`, `--nofile=${soft}:`]);
+    setLimit(limit);
+    const stream = UnixStream.connect(daemon.socket);
+    stream.onData(() => {});
+    const closed = new Promise((resolve) => stream.onClose(resolve));
+    await closed;
+    setLimit(1024);
+    await drive(daemon.socket, async ({ driver }) => void (await request(driver, 1, 0)));
+    const reasons = (await stop(daemon)).flatMap(({ reason }) => (reason === undefined ? [] : [reason]));
+    expect(reasons).toEqual([expect.stringMatching(/^the thread of queue 0, 2 cannot be reached: EMFILE: /)]);
   });
 });

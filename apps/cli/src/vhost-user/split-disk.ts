@@ -41,6 +41,8 @@ class SplitDisk implements Service {
   readonly #options: SplitDiskOptions;
   /** Each says what it left behind. */
   readonly #ends: (() => Promise<string | undefined>)[] = [];
+  /** Of the image, open and locked: every thread serves that file, also one that starts later. */
+  #imageFd: number | undefined;
   #threads: readonly QueueThread[] = [];
   #configSize = 0;
   #look: () => void = () => {};
@@ -55,6 +57,7 @@ class SplitDisk implements Service {
     const contents = await sharedContents(this.#plan);
     if (this.#plan.backend === 'raw') {
       const held = await openDisk(this.#plan, { warn: () => {} });
+      this.#imageFd = held.fd;
       this.#ends.push(async () => {
         await held.close();
         return undefined;
@@ -93,7 +96,15 @@ class SplitDisk implements Service {
     const queues = Array.from({ length: queueCount }, (_, queue) => queue);
     const own = queues.filter((queue) => queue % threadCount === index);
     const started = await QueueThread.start(`queue ${own.join(', ')}`, {
-      data: { plan: this.#plan, isFirst: index === 0, name: placeName(place), pollNs, loop, contents },
+      data: {
+        plan: this.#plan,
+        isFirst: index === 0,
+        name: placeName(place),
+        pollNs,
+        loop,
+        contents,
+        imageFd: this.#imageFd,
+      },
       report,
       onStatus: () => this.#look(),
       onDeath,
@@ -109,6 +120,7 @@ class SplitDisk implements Service {
       members: this.#threads.map((thread) => thread.serve()),
       queueCount: this.#plan.queueCount,
       configSize: this.#configSize,
+      onRefusal: (reason) => connection.refuse(reason),
     });
     this.#look = () => connection.look(backend);
     void backend.ended.then((end) => {

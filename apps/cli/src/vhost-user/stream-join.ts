@@ -42,14 +42,20 @@ export class StreamJoin implements Disposable {
 
   #start(): void {
     const { path } = this.#options;
-    const stream = connect(path);
-    if (stream !== undefined) {
-      this.#join(stream, () => this.#retry.arm(RETRY_MS));
-      return;
+    let stream = connect(path);
+    if (stream === undefined) {
+      try {
+        this.#server = UnixStreamServer.listen(path, (each) => this.#join(each, () => {}), {
+          highWater: HIGH_WATER,
+        });
+        return;
+      } catch (error) {
+        // Somebody else may have been the first to find that nobody listens.
+        if (error instanceof LinuxError && error.code === 'EADDRINUSE') stream = connect(path);
+        if (stream === undefined) throw error;
+      }
     }
-    this.#server = UnixStreamServer.listen(path, (each) => this.#join(each, () => {}), {
-      highWater: HIGH_WATER,
-    });
+    this.#join(stream, () => this.#retry.arm(RETRY_MS));
   }
 
   #startAgain(): void {

@@ -2,11 +2,16 @@ import { DumpError } from '@virtlab/xenstore';
 import { type Xenstored, type XenstoredOptions, startXenstored } from '@virtlab/xenstore/node';
 import { EndSignals, exitCodeOf } from '../end-signals.ts';
 import { EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_USAGE } from '../exit-codes.ts';
+import { standardOutputOfDaemon } from '../standard-output.ts';
 import { StartError } from '../start-error.ts';
 import { type XenstoredFlags, startOptions } from './start-options.ts';
 
-/** Runs a daemon until SIGINT or SIGTERM, then ends it in order and the process with the signal's exit code. */
+/**
+ * Runs a daemon until SIGINT or SIGTERM, or until nobody reads its output any more, then ends it in order and the process with the
+ * exit code of that.
+ */
 export async function runXenstored(flags: XenstoredFlags): Promise<void> {
+  const unread = standardOutputOfDaemon();
   const ended = new EndSignals();
   let daemon: Xenstored;
   try {
@@ -20,7 +25,7 @@ export async function runXenstored(flags: XenstoredFlags): Promise<void> {
   }
   process.on('SIGHUP', () => void reopenLogs(daemon));
   process.stdout.write(readyLine(daemon, flags));
-  process.exit(await end(daemon, await ended.first));
+  process.exit(await end(daemon, await Promise.race([ended.first.then(exitCodeOf), unread])));
 }
 
 /** Rejects with `StartError` for what the user can do something about. */
@@ -37,8 +42,8 @@ async function start(options: XenstoredOptions): Promise<Xenstored> {
   }
 }
 
-/** Ends the daemon; resolves with the exit code. */
-async function end(daemon: Xenstored, signal: NodeJS.Signals): Promise<number> {
+/** Ends the daemon; resolves with the exit code, which is `wanted` if it ends in order. */
+async function end(daemon: Xenstored, wanted: number): Promise<number> {
   process.stderr.write('virtlab: shutting down\n');
   try {
     await daemon.close();
@@ -46,7 +51,7 @@ async function end(daemon: Xenstored, signal: NodeJS.Signals): Promise<number> {
     process.stderr.write(`virtlab: ${messageOf(error)}\n`);
     return EXIT_FAILED;
   }
-  return exitCodeOf(signal);
+  return wanted;
 }
 
 async function reopenLogs(daemon: Xenstored): Promise<void> {
