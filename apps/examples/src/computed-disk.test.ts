@@ -56,7 +56,7 @@ describeWithGuest('a disk whose contents are computed, in a Linux guest of QEMU'
     await using program = await ServingProcess.start(PROGRAM, paths.program);
     const devices = Object.entries(paths).map(([id, socketPath]) => vhostUserBlk({ id, socketPath }));
     {
-      await using guest = await startLinuxGuest({ devices });
+      await using guest = await startLinuxGuest({ devices, cpuCount: 2 });
       for (const device of ['vda', 'vdb']) await expectTables(guest, device);
       await guest.powerOff();
       expect(guest.messages).toBe('');

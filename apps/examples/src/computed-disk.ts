@@ -7,6 +7,8 @@ import { type BlockBackend, type BlkDevice, createBlkDevice } from '@virtlab/vir
 
 export const CAPACITY_SECTORS = 16_384;
 const LINE_SIZE = 16;
+/** QEMU asks for a queue for each of the guest's processors, and refuses a disk of fewer. */
+const QUEUE_COUNT = 64;
 const LINES_PER_SECTOR: number = VIRTIO_BLK_SECTOR_SIZE / LINE_SIZE;
 
 /** `    7* 6=    42` and a line feed. */
@@ -40,5 +42,5 @@ const backend: BlockBackend = {
 };
 
 export function createDevice(): BlkDevice {
-  return createBlkDevice({ backend, serial: 'multiplication', segMax: 126 });
+  return createBlkDevice({ backend, serial: 'multiplication', segMax: 126, queueCount: QUEUE_COUNT });
 }

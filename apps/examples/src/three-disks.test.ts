@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { createNodeAioContext } from '@virtlab/aio/node';
 import { createLocalSystem } from '@virtlab/domain/testing';
 import { describeWithFfi } from '@virtlab/linux/testing';
@@ -7,9 +10,10 @@ import { createBlkDevice, createMemoryBackend } from '@virtlab/virtio-blk';
 import { TemporaryDirectory } from '@virtlab/linux-guest/testing';
 import { describe, expect, it } from 'vitest';
 import type { DiskReport } from './driver-program.ts';
-import { ServingProcess } from './testing/virtlab.ts';
+import { ServingProcess, virtlabCommand } from './testing/virtlab.ts';
 import { overVhostUser, overXenbus } from './three-disks.ts';
 
+const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 const SIZE = 1 << 20;
 const RIGHT: DiskReport = { capacity: SIZE, blocksWritten: 64, wrongBlocks: [] };
 
@@ -51,6 +55,24 @@ describe('the program in a domU', () => {
     expect(await overXenbus(domain, store)).toEqual(RIGHT);
     expect(domain.leaks()).toEqual([]);
     expect(await system.close()).toEqual([]);
+  });
+});
+
+describeWithStorageDaemon('README: a program that uses a disk', () => {
+  it('the commands print what it says', async () => {
+    using folder = new TemporaryDirectory();
+    const [, commands, printed] = /^```sh\n(truncate [^]*?)^```\n\nprints\n\n```text\n([^]*?)^```$/m.exec(
+      README,
+    )!;
+    const script = commands!
+      .replace('npx virtlab', virtlabCommand())
+      .replace('npx node', `'${process.execPath}'`)
+      .replace('apps/examples/src/', fileURLToPath(new URL('.', import.meta.url)));
+    const ending = "trap 'kill $(jobs -p); wait' EXIT"; // the two daemons
+    const { stdout } = await promisify(execFile)('bash', ['-c', `${ending}\n${script}`], {
+      cwd: folder.path,
+    });
+    expect(stdout.replace(/^vhost-user-blk listens at .*\n/m, '')).toBe(printed);
   });
 });
 
