@@ -1,60 +1,20 @@
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { type Answers, type CaseResult, answersOf, compareFixed } from './differential.ts';
-import { FIXED_GROUPS } from './fixed/fixed-groups.ts';
 import { knownDifferencesOf } from './known-differences.ts';
+import { type ConformanceOptions, ConformanceUsageError, USAGE, parseConformanceOptions } from './options.ts';
 import { type ComparedProfile, PAGE, PAGE_PEERS, compareWithPeer, pageText } from './page.ts';
-import { type Peer, type PeerName, findPeer, profileNamed, profileOf } from './peers.ts';
-import { RANDOM_STEP_COUNT, RANDOM_THEMES, randomSeeds } from './random-defaults.ts';
+import { type Peer, type PeerName, findPeer, profileOf } from './peers.ts';
+import { RANDOM_THEMES } from './random-defaults.ts';
 import { runCampaign } from './random-campaign.ts';
 import { C_HEAD_RECORDING, readRecording, record, recordedAnswers } from './recording.ts';
 import { virtlabSubject } from './subjects/virtlab-daemon.ts';
 import { virtlabSocketSubject } from './subjects/virtlab-socket.ts';
 
-const USAGE = `npm run xenstore-conformance -- [options]
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
 
-  --daemon c|oxenstored|c-head   whom to compare with; default c, oxenstored and the recording of c-head
-  --program FILE                 another program than Debian's; needed for c-head unless the recording is enough
-  --profile NAME                 our profile; default the one that imitates the daemon
-  --seed N, --steps N            random scripts: first seed (VIRTLAB_SEED, or those of the tests), steps from each
-                                 (2500 x VIRTLAB_CAMPAIGN)
-  --case TEXT                    only fixed cases whose "group: name" contains it; prints both transcripts
-  --record c-head                writes the answers of --program to the recording
-  --write                        writes docs/xenstore-conformance.md
-  --findings FILE                writes every unknown difference to a file
-`;
-
-const { values } = parseArgs({
-  options: {
-    daemon: { type: 'string' },
-    program: { type: 'string' },
-    profile: { type: 'string' },
-    seed: { type: 'string' },
-    steps: { type: 'string' },
-    case: { type: 'string' },
-    record: { type: 'string' },
-    write: { type: 'boolean' },
-    findings: { type: 'string' },
-    help: { type: 'boolean' },
-  },
-});
-
-function peerNames(): readonly PeerName[] {
-  switch (values.daemon) {
-    case undefined:
-      return ['c', 'oxenstored', 'c-head'];
-    case 'c':
-    case 'oxenstored':
-    case 'c-head':
-      return [values.daemon];
-    default:
-      throw new RangeError(`--daemon ${values.daemon}`);
-  }
-}
-
-async function recordHead(): Promise<void> {
-  if (values.record !== 'c-head') throw new RangeError(`--record ${values.record}: only c-head is recorded`);
-  const peer = findPeer('c-head', values.program);
+async function recordHead({ program }: ConformanceOptions): Promise<void> {
+  const peer = findPeer('c-head', program);
   if (typeof peer === 'string') throw new Error(peer);
   const count = await record(peer.subject, 'xenstored of the master branch of Xen', C_HEAD_RECORDING);
   console.log(`${count} cases recorded`);
@@ -68,49 +28,45 @@ async function writePage(): Promise<void> {
   console.log(`${text.split('\n').length} lines written`);
 }
 
-/** Returns the count of unknown differences. */
-async function compareWith(name: PeerName): Promise<number> {
-  const peer = findPeer(name, name === 'oxenstored' ? undefined : values.program);
+/** Returns the unknown differences. */
+async function compareWith(name: PeerName, options: ConformanceOptions): Promise<readonly string[]> {
+  const peer = findPeer(name, name === 'oxenstored' ? undefined : options.program);
   if (typeof peer === 'string' && name !== 'c-head') {
     console.log(`${name}: skipped, ${peer}`);
-    return 0;
+    return [];
   }
   const theirs =
     typeof peer === 'string' ? recordedAnswers(readRecording(C_HEAD_RECORDING)) : answersOf(peer.subject);
-  const results = await compareCases(name, theirs);
+  const results = await compareCases(name, theirs, options);
   const failed = results.filter(({ unknown, unexpected }) => unknown.length > 0 || unexpected !== undefined);
-  const shown = values.case === undefined ? failed : results;
+  const shown = options.isCase ? results : failed;
   for (const result of shown) console.log(reportOf(result));
   console.log(`${name}: ${results.length} fixed cases, ${failed.length} not as expected`);
   const found = failed.map(reportOf);
-  if (values.case === undefined && typeof peer !== 'string') {
-    for (const seed of randomSeeds(values.seed ?? process.env['VIRTLAB_SEED'])) {
-      const report = await campaign(name, peer, seed);
+  if (!options.isCase && typeof peer !== 'string') {
+    for (const seed of options.seeds) {
+      const report = await campaign(name, peer, seed, options);
       if (report !== undefined) found.push(report);
     }
   }
-  if (values.findings !== undefined) writeFileSync(values.findings, found.join('\n'));
-  return found.length;
+  return found;
 }
 
-async function compareCases(name: PeerName, theirs: Answers): Promise<CaseResult[]> {
-  const profile = values.profile === undefined ? profileOf(name) : profileNamed(values.profile);
-  const ours = virtlabSubject(profile);
-  const wanted = values.case;
-  if (wanted === undefined) {
-    return compareFixed(FIXED_GROUPS, { profile: profile.name, ours: answersOf(ours), theirs });
-  }
-  const groups = FIXED_GROUPS.map((group) => ({
-    ...group,
-    cases: group.cases.filter((one) => `${group.name}: ${one.name}`.includes(wanted)),
-  })).filter(({ cases }) => cases.length > 0);
-  if (groups.length === 0) throw new RangeError(`No case contains ${wanted}`);
-  return compareFixed(groups, { profile: profile.name, ours: answersOf(ours), theirs });
+async function compareCases(
+  name: PeerName,
+  theirs: Answers,
+  { profile = profileOf(name), groups }: ConformanceOptions,
+): Promise<CaseResult[]> {
+  const ours = answersOf(virtlabSubject(profile));
+  return await compareFixed(groups, { profile: profile.name, ours, theirs });
 }
 
-async function campaign(name: PeerName, peer: Peer, seed: number): Promise<string | undefined> {
-  const profile = values.profile === undefined ? peer.profile : profileNamed(values.profile);
-  const factor = Number(process.env['VIRTLAB_CAMPAIGN'] ?? 1);
+async function campaign(
+  name: PeerName,
+  peer: Peer,
+  seed: number,
+  { profile = peer.profile, stepCount }: ConformanceOptions,
+): Promise<string | undefined> {
   const result = await runCampaign({
     ours: virtlabSubject(profile),
     oursToo: virtlabSocketSubject(profile),
@@ -118,7 +74,7 @@ async function campaign(name: PeerName, peer: Peer, seed: number): Promise<strin
     known: knownDifferencesOf(profile.name),
     themes: RANDOM_THEMES[name],
     seed,
-    stepCount: Number(values.steps ?? RANDOM_STEP_COUNT * factor),
+    stepCount,
   });
   console.log(
     `${peer.subject.name}: ${result.stepCount} random steps in ${result.scriptCount} scripts from seed ${seed}`,
@@ -134,11 +90,32 @@ function reportOf({ group, name, report, unexpected }: CaseResult): string {
   return `## ${group}: ${name}\n\n${surprise}${report}\n`;
 }
 
-if (values.help === true) console.log(USAGE);
-else if (values.record !== undefined) await recordHead();
-else if (values.write === true) await writePage();
-else {
-  let count = 0;
-  for (const name of peerNames()) count += await compareWith(name);
-  process.exitCode = count === 0 ? 0 : 1;
+/** Answers the exit code. Rejects with `ConformanceUsageError`. */
+async function main(args: readonly string[]): Promise<number> {
+  const options = parseConformanceOptions(args, process.env);
+  switch (options.task) {
+    case 'help':
+      process.stdout.write(USAGE);
+      return 0;
+    case 'record':
+      await recordHead(options);
+      return 0;
+    case 'write':
+      await writePage();
+      return 0;
+    case 'compare': {
+      const found: string[] = [];
+      for (const name of options.peerNames) found.push(...(await compareWith(name, options)));
+      if (options.findings !== undefined) writeFileSync(options.findings, found.join('\n'));
+      return found.length === 0 ? 0 : EXIT_FAILED;
+    }
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof ConformanceUsageError)) throw error;
+  process.stderr.write(`xenstore-conformance: ${error.message}\nSee --help.\n`);
+  process.exitCode = EXIT_USAGE;
 }
