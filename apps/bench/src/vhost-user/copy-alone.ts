@@ -1,3 +1,4 @@
+import { pageMemory } from '@virtlab/linux';
 import { BlockPositions, DISK_SIZE } from '../blk/block-positions.ts';
 import { type Contender, timeNs } from '../contender.ts';
 import type { DiskWork } from './disk-client.ts';
@@ -5,14 +6,18 @@ import type { DiskWork } from './disk-client.ts';
 /** In a table, and of the disks whose work it is. */
 export const COPY_ALONE = 'a copy alone';
 
-/** The bytes of a disk, and buffers as far as requests are in flight: what a disk in memory cannot do without. */
+/**
+ * The bytes of a disk, and buffers as far as requests are in flight: what a disk in memory cannot do without. Both begin on pages, as
+ * theirs do.
+ */
 export class CopyAlone {
   readonly #disk: Uint8Array;
   readonly #buffers: Uint8Array;
 
   constructor(contents: Uint8Array, bufferSize: number) {
-    this.#disk = contents.slice();
-    this.#buffers = new Uint8Array(bufferSize).fill(1);
+    this.#disk = pageMemory(contents.length);
+    this.#disk.set(contents);
+    this.#buffers = pageMemory(bufferSize).fill(1);
   }
 
   /** Moves the bytes of as many requests in one thread, without requests. */
