@@ -2,6 +2,7 @@ import type { FeatureBits } from '@virtlab/abi/brands';
 import type { AioContext } from '@virtlab/aio';
 import type { DeviceQueue, RingViolation } from '@virtlab/vring';
 import type { DeviceActivation } from './contract.ts';
+import type { HostedQueue } from './hosted-queue.ts';
 import type { QueueService } from './queue-service.ts';
 
 export interface ActivationEvents {
@@ -21,7 +22,7 @@ export class Activation implements DeviceActivation {
   constructor(features: FeatureBits, aio: AioContext, service: QueueService, events: ActivationEvents) {
     this.features = features;
     this.aio = aio;
-    this.#queues = [...service.queues];
+    this.#queues = service.queues.map(devicesOwn);
     this.#service = service;
     this.#events = events;
   }
@@ -30,8 +31,8 @@ export class Activation implements DeviceActivation {
   get queues(): readonly (DeviceQueue | undefined)[] {
     return this.#queues;
   }
-  setQueue(index: number, queue: DeviceQueue): void {
-    this.#queues[index] = queue;
+  setQueue(index: number, queue: HostedQueue): void {
+    this.#queues[index] = devicesOwn(queue);
   }
 
   complete(queue: number): void {
@@ -49,4 +50,8 @@ export class Activation implements DeviceActivation {
   retire(): void {
     this.#isLive = false;
   }
+}
+
+function devicesOwn(queue: HostedQueue | undefined): DeviceQueue | undefined {
+  return queue?.isDiscarded === true ? undefined : queue;
 }

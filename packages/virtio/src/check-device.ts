@@ -4,7 +4,8 @@ import { ALL_RING_FEATURES, featureNumbers, isDeviceTypeFeature } from './featur
 
 /**
  * A device's own description is its author's to get right. Throws `RangeError` for feature bits that are the
- * transport's or that the ring cannot do, and for queue sizes that are neither 0 nor a power of two up to 32768.
+ * transport's or that the ring cannot do, for queue sizes that are neither 0 nor a power of two up to 32768, and for queues that it
+ * speaks of and does not have.
  */
 export function checkDevice(device: VirtioDevice): void {
   for (const bit of featureNumbers(device.features & ~ALL_RING_FEATURES)) {
@@ -15,6 +16,10 @@ export function checkDevice(device: VirtioDevice): void {
       Number.isInteger(size) && size >= 0 && size <= VIRTQUEUE_SIZE_MAX && (size & (size - 1)) === 0;
     if (!isSize)
       throw new RangeError(`Queue size ${size} is not 0 or a power of two up to ${VIRTQUEUE_SIZE_MAX}`);
+  }
+  for (const queue of device.discardedWhenDisabled ?? []) {
+    if (device.queueSizesMax[queue] === undefined)
+      throw new RangeError(`Queue ${queue} is discarded when disabled, and does not exist`);
   }
   if (!Number.isInteger(device.configSize) || device.configSize < 0) {
     throw new RangeError(`Configuration size ${device.configSize} is not a number of bytes`);

@@ -32,6 +32,11 @@ export interface QueueTakeover {
   readonly start?: QueuePosition;
   /** Requests that whoever had the queue before had taken and not finished; `start` counts them as taken. */
   readonly takenChains?: readonly TakenChain[];
+  /**
+   * The queue is not for the device, which does not see it: what the driver makes available comes back, with nothing read of it and
+   * nothing written. Default false.
+   */
+  readonly isDiscarded?: boolean;
   /** Puts something between the ring and the device, which sees each pop, push and publication. Default: nothing. */
   wrap?(queue: DeviceQueue): DeviceQueue;
 }
@@ -214,6 +219,11 @@ export interface VirtioDevice {
   readonly features: FeatureBits;
   /** Largest size of each queue; its length is the number of queues. */
   readonly queueSizesMax: readonly number[];
+  /**
+   * Queues of which it discards what comes while they are disabled, on transports that know such a state (vhost-user, "Ring
+   * states"), as a network device what is sent. Others wait. Default none.
+   */
+  readonly discardedWhenDisabled?: readonly number[];
   readonly configSize: number;
   readConfig(offset: number, out: Uint8Array): void;
   /** Bytes a driver wrote; a device without writable fields ignores them. */

@@ -172,6 +172,10 @@ export class DeviceHost implements DeviceModel, Disposable {
   queueSizeMax(queue: number): number {
     return this.#device.queueSizesMax[queue] ?? 0;
   }
+  /** Whether what comes on the queue while it is disabled is to be discarded (`enableQueue` with `isDiscarded`), or waits. */
+  discardsWhenDisabled(queue: number): boolean {
+    return this.#device.discardedWhenDisabled?.includes(queue) === true;
+  }
   isQueueEnabled(queue: number): boolean {
     return this.#service.queues[queue] !== undefined;
   }
@@ -187,7 +191,8 @@ export class DeviceHost implements DeviceModel, Disposable {
       ...takeover,
     });
     if (!created.ok) return this.#refuseQueue(queue, created.violation);
-    const hosted = this.#service.setQueue(queue, takeover.wrap?.(created.queue) ?? created.queue);
+    const ring = takeover.wrap?.(created.queue) ?? created.queue;
+    const hosted = this.#service.setQueue(queue, ring, takeover.isDiscarded);
     this.#activation?.setQueue(queue, hosted);
     return true;
   }
@@ -216,7 +221,7 @@ export class DeviceHost implements DeviceModel, Disposable {
     if (hosted === undefined) return undefined;
     return this.#queueStops.stop(queue, hosted, options, async () => {
       try {
-        if (this.#activation !== undefined) await this.#device.resetQueue?.(queue);
+        if (this.#activation !== undefined && !hosted.isDiscarded) await this.#device.resetQueue?.(queue);
       } catch (error) {
         this.#deviceError(error);
       }

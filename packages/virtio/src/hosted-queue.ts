@@ -30,6 +30,8 @@ export type DeviceQueueCounters = {
  */
 export class HostedQueue implements DeviceQueue {
   readonly size: number;
+  /** Not the device's: see `discard`. */
+  readonly isDiscarded: boolean;
   readonly counters: DeviceQueueCounters;
   readonly #ring: DeviceQueue;
   readonly #onViolation: (violation: RingViolation) => void;
@@ -44,8 +46,10 @@ export class HostedQueue implements DeviceQueue {
     ring: DeviceQueue,
     counters: DeviceQueueCounters,
     onViolation: (violation: RingViolation) => void,
+    isDiscarded = false,
   ) {
     this.size = ring.size;
+    this.isDiscarded = isDiscarded;
     this.counters = counters;
     this.#ring = ring;
     this.#onViolation = onViolation;
@@ -99,6 +103,15 @@ export class HostedQueue implements DeviceQueue {
     this.#ring.push(chain, writtenSize);
     this.workCount += 1;
     this.counters.requests += 1;
+  }
+
+  /** Gives back what the driver made available, untouched; as much as a ring holds, for a driver may go on and on. */
+  discard(): void {
+    for (let count = 0; count < this.size; count += 1) {
+      const chain = this.pop();
+      if (chain === undefined) return;
+      this.push(chain, 0);
+    }
   }
 
   publish(): void {

@@ -61,10 +61,9 @@ export class QueueService implements AioPoller {
   }
 
   /** On a live device the queue is looked at once, as with `start`. */
-  setQueue(index: number, queue: DeviceQueue): HostedQueue {
-    const hosted = new HostedQueue(queue, this.#counters[index]!, (violation) => {
-      this.#events.onViolation(index, violation);
-    });
+  setQueue(index: number, queue: DeviceQueue, isDiscarded = false): HostedQueue {
+    const onViolation = (violation: RingViolation): void => this.#events.onViolation(index, violation);
+    const hosted = new HostedQueue(queue, this.#counters[index]!, onViolation, isDiscarded);
     this.#queues[index] = hosted;
     this.#left[index] = 0;
     if (this.#call !== undefined) this.#owe(index);
@@ -201,6 +200,11 @@ export class QueueService implements AioPoller {
   /** Whether the device did anything on the queue. */
   #process(index: number, queue: HostedQueue): boolean {
     const workCount = queue.workCount;
+    if (queue.isDiscarded) {
+      queue.discard();
+      if (queue.workCount !== workCount) this.complete(index);
+      return queue.workCount !== workCount;
+    }
     this.#isServing = true;
     try {
       this.#device.processQueue(index);

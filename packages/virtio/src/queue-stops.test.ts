@@ -20,10 +20,15 @@ function bench(queueStart = true) {
   return benchOf(new ProbeDevice(), queueStart);
 }
 
-function benchOf<Device extends VirtioDevice>(device: Device, queueStart = true, features = BASE_FEATURES) {
+function benchOf<Device extends VirtioDevice>(
+  device: Device,
+  queueStart = true,
+  features = BASE_FEATURES,
+  polling = false,
+) {
   const loops = new SimulatedLoops(1);
   const lent = identityMemory();
-  const host = new DeviceHost({ device, aio: loops.deviceAio, polling: false });
+  const host = new DeviceHost({ device, aio: loops.deviceAio, polling });
   const calls: number[] = [];
   host.attach({
     capabilities: { name: 'test', queueReset: false, configWrite: true, callPerQueue: true, queueStart },
@@ -242,6 +247,54 @@ describe.each([
     await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
     expect(ring()).toBe(before);
     expect(end()).toEqual([]);
+  });
+});
+
+describe('queues that are not for the device', () => {
+  it.each([false, true])('what comes is given back and called, unseen (polling %s)', async (polling) => {
+    const { loops, device, host, driver, send, calls, end } = benchOf(
+      new LooseDevice(),
+      true,
+      BASE_FEATURES,
+      polling,
+    );
+    expect(host.enableQueue(0, driver.addresses, { isDiscarded: true })).toBe(true);
+    send(1);
+    host.writeStatus(STATUS_DRIVER_OK);
+    await loops.settle();
+    expect([driver.popUsed(), driver.usedSize, calls]).toEqual([1, 0, [0]]);
+    expect(device.activation!.queues[0]).toBeUndefined();
+    for (const token of [2, 3, 4, 5]) send(token);
+    host.kick(0);
+    await loops.settle();
+    expect(Array.from({ length: 5 }, () => driver.popUsed())).toEqual([2, 3, 4, 5, -1]);
+    device.onResetQueue = () => expect.unreachable('a queue that it does not have');
+    const left = await runUntilDone(loops, host.stopQueue(0)!);
+    expect(left).toEqual({ start: { available: 5, used: 5 }, takenChains: [] });
+    send(6);
+    host.enableQueue(0, driver.addresses, left);
+    await loops.settle();
+    expect(device.chains).toHaveLength(1);
+    expect(end()).toEqual([]);
+  });
+
+  it('on a live device it is another queue at the same index, and then none', async () => {
+    const { loops, device, host, driver, end } = benchOf(new LooseDevice());
+    host.enableQueue(0, driver.addresses);
+    host.writeStatus(STATUS_DRIVER_OK);
+    await loops.settle();
+    expect(device.activation!.queues[0]).toBeDefined();
+    const left = await runUntilDone(loops, host.stopQueue(0)!);
+    host.enableQueue(0, driver.addresses, { ...left, isDiscarded: true });
+    expect(device.activation!.queues[0]).toBeUndefined();
+    expect(end()).toEqual([]);
+  });
+
+  it('those that a device says it discards must be its own', () => {
+    const device = Object.assign(new ProbeDevice(), { discardedWhenDisabled: [3] });
+    expect(() => benchOf(device)).toThrow(
+      new RangeError('Queue 3 is discarded when disabled, and does not exist'),
+    );
   });
 });
 
