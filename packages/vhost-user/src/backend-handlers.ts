@@ -74,7 +74,7 @@ function negotiationHandlers(
       await session.runner.stopAll();
       for (const vring of session.vrings) {
         vring.isStarted = false;
-        vring.isEnabled = false;
+        vring.enabling = 'waiting';
         vring.base = 0;
         vring.doorbells.dropKick();
       }
@@ -99,7 +99,7 @@ async function setFeatures(session: HostingSession, features: bigint): Promise<A
       return answered(fault);
   }
   const hasProtocolFeatures = hasFeature(features, VHOST_USER_F_PROTOCOL_FEATURES);
-  if (!hasProtocolFeatures) for (const vring of vrings) vring.isEnabled = true;
+  if (!hasProtocolFeatures) for (const vring of vrings) vring.enabling = 'enabled';
   const wasLogging = session.isLogging;
   session.features = features;
   session.updateLog();

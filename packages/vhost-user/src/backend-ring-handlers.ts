@@ -36,6 +36,7 @@ export function ringHandlers(session: HostingSession): Handlers<RequestPayloads,
       const vring = vrings[index]!;
       await session.runner.stop(vring);
       vring.isStarted = false;
+      if (vring.enabling === 'disabled') vring.enabling = 'waiting';
       vring.doorbells.dropKick();
       return good({ index, num: vring.base });
     },
@@ -52,8 +53,10 @@ export function ringHandlers(session: HostingSession): Handlers<RequestPayloads,
         return answered(protocolFault('BAD_STATE', 'the protocol features bit was not acknowledged'));
       }
       const vring = vrings[index]!;
-      vring.isEnabled = num === 1;
-      if (!vring.isEnabled) await session.runner.stop(vring);
+      const before = vring.enabling;
+      vring.enabling = num === 1 ? 'enabled' : vring.isStarted ? 'disabled' : 'waiting';
+      // What runs is the device's, or is discarded.
+      if (vring.enabling !== before) await session.runner.stop(vring);
       return answered(session.update());
     },
     VRING_KICK({ index }) {

@@ -59,8 +59,8 @@ describeWithFfi('driver role: memory that the caller lends', () => {
       closeFd(fd);
       const ring = ['SET_VRING_NUM', 'SET_VRING_BASE', 'SET_VRING_ADDR', 'SET_VRING_ERR', 'SET_VRING_CALL'];
       const change = [
-        'SET_VRING_ENABLE',
         'GET_VRING_BASE',
+        'SET_VRING_ENABLE',
         'SET_MEM_TABLE',
         ...ring,
         'SET_VRING_KICK',

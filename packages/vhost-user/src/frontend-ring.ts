@@ -128,12 +128,13 @@ export class FrontendRing implements Disposable {
   /** Resolves when the device does not touch the ring any more. */
   async stop(channel: FrontendChannel): Promise<void> {
     const { index } = this;
-    if (channel.hasProtocolFeatures) await channel.tell('SET_VRING_ENABLE', { index, num: 0 });
     const base = await channel.ask('GET_VRING_BASE', { index, num: 0 });
     if (base.index !== index)
       throw channel.fail(badAnswer('GET_VRING_BASE', 'index', base.index, `${index}`));
     this.#isStarted = false;
     this.#stoppedAt = { available: base.num & HALF_MASK, used: base.num >>> USED_SHIFT };
+    // Not before: of a ring that is disabled and not stopped a network device discards what is sent.
+    if (channel.hasProtocolFeatures) await channel.tell('SET_VRING_ENABLE', { index, num: 0 });
   }
 
   [Symbol.dispose](): void {

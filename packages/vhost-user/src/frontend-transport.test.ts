@@ -79,7 +79,7 @@ describeWithFfi('driver role: what the driver sees', () => {
       const { session } = await start(bench);
       expect(bench.device.takeNames()).not.toContain('RESET_DEVICE');
       await session.stop();
-      expect(bench.device.takeNames()).toEqual(['RESET_DEVICE', 'SET_VRING_ENABLE', 'GET_VRING_BASE']);
+      expect(bench.device.takeNames()).toEqual(['RESET_DEVICE', 'GET_VRING_BASE', 'SET_VRING_ENABLE']);
     });
   });
 
@@ -107,8 +107,8 @@ describeWithFfi('driver role: what the driver sees', () => {
         const fresh = await session.resetQueue(0, { size: 4 });
         expect(fresh.size).toBe(4);
         expect(bench.device.takeNames()).toEqual([
-          'SET_VRING_ENABLE',
           'GET_VRING_BASE',
+          'SET_VRING_ENABLE',
           'SET_VRING_NUM',
           'SET_VRING_BASE',
           'SET_VRING_ADDR',

@@ -32,7 +32,7 @@ const ALL: readonly VhostUserProtocolFeature[] = [
 ];
 const RING_SET_UP = ['SET_VRING_NUM', 'SET_VRING_BASE', 'SET_VRING_ADDR'];
 const RING_START = ['SET_VRING_ERR', 'SET_VRING_CALL', 'SET_VRING_KICK'];
-const RING_STOP = ['SET_VRING_ENABLE', 'GET_VRING_BASE'];
+const RING_STOP = ['GET_VRING_BASE', 'SET_VRING_ENABLE'];
 
 async function start({ connect, aio }: FrontendBench, wanted = 0n) {
   const link = await connect();

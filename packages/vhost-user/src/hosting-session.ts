@@ -135,7 +135,7 @@ export class HostingSession {
       addresses: undefined,
       base: 0,
       isStarted: false,
-      isEnabled: false,
+      enabling: 'waiting',
       isRunning: false,
       record: undefined,
       left: undefined,

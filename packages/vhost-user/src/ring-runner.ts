@@ -123,7 +123,12 @@ export class RingRunner {
     const { status } = this.#options.host;
     const isReady =
       (status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0 && (status & VIRTIO_CONFIG_S_NEEDS_RESET) === 0;
-    return isReady && vring.isStarted && vring.isEnabled && !vring.isRunning;
+    const isWanted = vring.enabling === 'enabled' || this.#isDiscarded(vring);
+    return isReady && vring.isStarted && isWanted && !vring.isRunning;
+  }
+
+  #isDiscarded({ index, enabling }: Vring): boolean {
+    return enabling === 'disabled' && this.#options.host.discardsWhenDisabled(index);
   }
 
   #start(vring: Vring): ProtocolFault | undefined {
@@ -138,6 +143,7 @@ export class RingRunner {
     const isEnabled = host.enableQueue(vring.index, addresses.value, {
       start,
       takenChains,
+      isDiscarded: this.#isDiscarded(vring),
       ...(wrap === undefined ? {} : { wrap }),
     });
     if (!isEnabled) {

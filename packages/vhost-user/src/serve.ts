@@ -14,6 +14,7 @@ export interface VringStatus {
   readonly size: number;
   readonly isStarted: boolean;
   readonly isEnabled: boolean;
+  /** Of one that is not enabled: what comes is discarded. */
   readonly isRunning: boolean;
   readonly statistics: DeviceQueueStatistics;
 }
@@ -89,10 +90,10 @@ function statusOf({
     status: describeStatus(host.status),
     regionCount: table.regionCount,
     isLogging,
-    vrings: vrings.map(({ index, size, isStarted, isEnabled, isRunning }) => ({
+    vrings: vrings.map(({ index, size, isStarted, enabling, isRunning }) => ({
       size,
       isStarted,
-      isEnabled,
+      isEnabled: enabling === 'enabled',
       isRunning,
       statistics: { ...host.statistics[index]! },
     })),

@@ -5,6 +5,7 @@ RawPeer.memberCount = 2;
 await import('./backend.test.ts');
 await import('./backend-hostile.test.ts');
 await import('./back-channel.test.ts');
+await import('./disabled-rings.test.ts');
 await import('./inflight.test.ts');
 await import('./memory-table.test.ts');
 await import('./migration.test.ts');

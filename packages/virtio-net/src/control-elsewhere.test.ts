@@ -28,6 +28,19 @@ describe('a card whose control queue somebody else serves', () => {
     ).toBeUndefined();
   });
 
+  it('vhost-user, "Ring states": of a queue that is disabled it discards what is sent, and only that', () => {
+    const card = createNetDevice({
+      mac: mac(1),
+      port: new TestWire(),
+      queuePairs: 2,
+      controlElsewhere: true,
+    });
+    expect(card.discardedWhenDisabled).toEqual([
+      net.virtioNetTransmitQueue(0),
+      net.virtioNetTransmitQueue(1),
+    ]);
+  });
+
   it('§5.1.5 works with one pair for a driver that knows of no other', async () => {
     const wire = new TestWire();
     const card = createNetDevice({

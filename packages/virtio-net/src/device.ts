@@ -70,6 +70,7 @@ class PortNetDevice implements NetDevice, FrameReceiver, FinishedFrames, LiveDev
   readonly deviceType: number = VIRTIO_ID_NET;
   readonly features: FeatureBits;
   readonly queueSizesMax: readonly number[];
+  readonly discardedWhenDisabled: readonly number[];
   readonly configSize: number = NET_CONFIG_SIZE;
   readonly statistics = createDeviceCounters();
   readonly #profile: NetDeviceProfile;
@@ -97,6 +98,9 @@ class PortNetDevice implements NetDevice, FrameReceiver, FinishedFrames, LiveDev
       sizes.push(Math.min(queueSize, CONTROL_QUEUE_SIZE));
     }
     this.queueSizesMax = sizes;
+    this.discardedWhenDisabled = Array.from({ length: queuePairs }, (_, pair) =>
+      net.virtioNetTransmitQueue(pair),
+    );
     profile.port.attach(this);
   }
 

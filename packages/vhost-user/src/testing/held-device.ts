@@ -22,6 +22,8 @@ export class HeldDevice implements VirtioDevice {
   readonly deviceType: number = DEVICE_TYPE;
   readonly features: FeatureBits = ALL_RING_FEATURES;
   readonly queueSizesMax: readonly number[];
+  /** To be set before a host sees it. */
+  discardedWhenDisabled: readonly number[] = [];
   readonly configSize: number = 16;
   readonly config: Uint8Array = Uint8Array.from({ length: 16 }, (_, at) => at + 1);
   /** First bytes of requests in the order in which they were taken, and finished. */
@@ -58,7 +60,7 @@ export class HeldDevice implements VirtioDevice {
 
   /** The same device for one more host: what comes there is taken, held and finished here. */
   facet(): VirtioDevice & { activation: DeviceActivation | undefined } {
-    const { deviceType, features, queueSizesMax, configSize } = this;
+    const { deviceType, features, queueSizesMax, discardedWhenDisabled, configSize } = this;
     const take = (queue: number, activation: DeviceActivation | undefined): void =>
       this.#take(queue, activation);
     const drop = (isDropped: (held: Held) => boolean): void => this.#drop(isDropped);
@@ -66,6 +68,7 @@ export class HeldDevice implements VirtioDevice {
       deviceType,
       features,
       queueSizesMax,
+      discardedWhenDisabled,
       configSize,
       activation: undefined,
       readConfig: (offset, out) => this.readConfig(offset, out),
