@@ -36,7 +36,6 @@ export function ringHandlers(session: HostingSession): Handlers<RequestPayloads,
       const vring = vrings[index]!;
       await session.runner.stop(vring);
       vring.isStarted = false;
-      if (vring.enabling === 'disabled') vring.enabling = 'waiting';
       vring.doorbells.dropKick();
       return good({ index, num: vring.base });
     },
@@ -68,6 +67,7 @@ export function ringHandlers(session: HostingSession): Handlers<RequestPayloads,
 
 /** Starts a ring, and looks at it: whoever kicked before may not kick again. */
 function start(session: HostingSession, vring: Vring): Answer<undefined> {
+  if (!vring.isStarted && vring.enabling === 'disabled') vring.enabling = 'waiting';
   vring.isStarted = true;
   const fault = session.update();
   return fault === undefined ? look(session, vring) : { ok: false, fault };

@@ -103,6 +103,24 @@ describeWithFfi('"Ring states": a ring that is started and disabled', () => {
     expect(ring.receive()).toEqual(done(1));
   });
 
+  it('waits after SET_STATUS 0 as well, which stops it', async () => {
+    using machine = new RawMachine();
+    await using peer = createPeer();
+    using ring = new RawRing(machine, 0, BASE_FEATURES);
+    await peer.bringUp(machine, ring);
+    await peer.enable(0, false);
+    await peer.ask('SET_STATUS', 0n);
+    await peer.ask('SET_FEATURES', BASE_FEATURES);
+    ring.send(1);
+    await peer.startRing(ring);
+    await peer.driverOk();
+    await aWhile();
+    expect(ring.receive()).toEqual([]);
+    await peer.enable(0);
+    await until('it is done', () => peer.device.finished.length === 1);
+    expect(ring.receive()).toEqual(done(1));
+  });
+
   it('waits if its device does not discard', async () => {
     using machine = new RawMachine();
     await using peer = createPeer();
