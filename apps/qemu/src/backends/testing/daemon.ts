@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { tied } from '@virtlab/linux';
 
 const MAIN = fileURLToPath(new URL('../../../../cli/src/main.ts', import.meta.url));
 
@@ -15,7 +16,7 @@ export interface DaemonReport {
 
 export type DaemonName = 'vhost-user-blk' | 'vhost-user-net' | 'vhost-user-rng';
 
-/** `virtlab` from its sources, serving a device in a process of its own. */
+/** `virtlab` from its sources, serving a device in a process of its own, which goes with the suite's: a hook that fails ends no other. */
 export class Daemon {
   readonly reports: DaemonReport[] = [];
   messages = '';
@@ -27,7 +28,7 @@ export class Daemon {
 
   private constructor(name: DaemonName, args: readonly string[]) {
     const words = ['--conditions=@virtlab/source', MAIN, name, '--json', ...args];
-    this.#child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(...tied(process.execPath, words), { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#closed = once(this.#child, 'close');
     let rest = '';
     this.#child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
