@@ -207,7 +207,7 @@ describe('packed ring: hostile device against the driver half', { timeout: campa
         completed += driver.completedCount;
         driver.finish();
       }),
-      campaign(300),
+      campaign(600),
     );
     expect(broken).toBeGreaterThan(30);
     expect(completed).toBeGreaterThan(200);
