@@ -1,33 +1,24 @@
 import { VHOST_USER_F_PROTOCOL_FEATURES, VHOST_USER_PROTOCOL_F } from '@virtlab/abi/vhost-user';
-import {
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_VERSION_1,
-  featureBit,
-  featureBits,
-} from '@virtlab/abi/virtio';
-import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
+import { featureBit, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from '@virtlab/abi/virtio';
+import { VIRTIO_RING_F_EVENT_IDX } from '@virtlab/abi/virtio-ring';
 import { openFdCount } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { expect, it } from 'vitest';
 import { answerTo, HeldDevice } from './testing/held-device.ts';
-import { BASE_FEATURES, RawMachine, RawPeer, RawRing, initialBase, until } from './testing/raw-peer.ts';
+import {
+  BASE_FEATURES,
+  initialBase,
+  RawMachine,
+  RawPeer,
+  RawRing,
+  RING_FORMATS,
+  until,
+} from './testing/raw-peer.ts';
 
 const bit = (name: keyof typeof VHOST_USER_PROTOCOL_F): bigint => 1n << BigInt(VHOST_USER_PROTOCOL_F[name]);
 
-const RINGS = [
-  ['split', BASE_FEATURES],
-  [
-    'split, EVENT_IDX, INDIRECT',
-    BASE_FEATURES | featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC),
-  ],
-  ['split, IN_ORDER', BASE_FEATURES | featureBit(VIRTIO_F_IN_ORDER)],
-  ['packed', BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED)],
-  ['packed, EVENT_IDX', BASE_FEATURES | featureBits(VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX)],
-] as const;
-
 describeWithFfi('device-hosting role: requests', () => {
-  it.each(RINGS)('%s: what the driver makes available is done and called', async (_, features) => {
+  it.each(RING_FORMATS)('%s: what the driver makes available is done and called', async (_, features) => {
     const before = openFdCount();
     {
       using machine = new RawMachine();
@@ -156,7 +147,7 @@ describeWithFfi('device-hosting role: requests', () => {
 });
 
 describeWithFfi('device-hosting role: stop and start', () => {
-  it.each(RINGS)(
+  it.each(RING_FORMATS)(
     '%s: GET_VRING_BASE waits for what the device has, and tells where to go on',
     async (_, features) => {
       using machine = new RawMachine();

@@ -1,22 +1,18 @@
 import { VHOST_F_LOG_ALL, VHOST_LOG_PAGE } from '@virtlab/abi/vhost-user';
-import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, featureBit, featureBits } from '@virtlab/abi/virtio';
-import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
+import { featureBit } from '@virtlab/abi/virtio';
 import { closeFd, mapShared, memfdCreate } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { describe, expect, it } from 'vitest';
 import { answerTo, HeldDevice } from './testing/held-device.ts';
-import { BASE_FEATURES, RawMachine, RawPeer, RawRing, initialBase, until } from './testing/raw-peer.ts';
-
-const FORMATS = [
-  ['split', BASE_FEATURES],
-  [
-    'split, EVENT_IDX, INDIRECT',
-    BASE_FEATURES | featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC),
-  ],
-  ['split, IN_ORDER', BASE_FEATURES | featureBit(VIRTIO_F_IN_ORDER)],
-  ['packed', BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED)],
-  ['packed, EVENT_IDX', BASE_FEATURES | featureBits(VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX)],
-] as const;
+import {
+  BASE_FEATURES,
+  initialBase,
+  RawMachine,
+  RawPeer,
+  RawRing,
+  RING_FORMATS,
+  until,
+} from './testing/raw-peer.ts';
 
 /** A device that answers at once, and discards what comes on queue 0 while it is disabled. */
 function createPeer(): RawPeer {
@@ -34,8 +30,19 @@ async function aWhile(): Promise<void> {
 const unread = (...tags: readonly number[]) => tags.map((tag) => ({ tag, answer: 0 }));
 const done = (...tags: readonly number[]) => tags.map((tag) => ({ tag, answer: answerTo(tag) }));
 
+/** What comes back until the ring is enabled, and by when the device has done its first request. */
+async function receivedAroundEnable(peer: RawPeer, ring: RawRing) {
+  await aWhile();
+  const before = ring.receive();
+  await peer.enable(ring.index);
+  await until('it is done', () => peer.device.finished.length === 1);
+  return { before, after: ring.receive() };
+}
+
+const WAITED = { before: [], after: done(1) };
+
 describeWithFfi('"Ring states": a ring that is started and disabled', () => {
-  describe.each(FORMATS)('%s', (_, features) => {
+  describe.each(RING_FORMATS)('%s', (_, features) => {
     it('is processed without side effects: what comes is given back and called, the device knows nothing', async () => {
       using machine = new RawMachine();
       await using peer = createPeer();
@@ -96,11 +103,7 @@ describeWithFfi('"Ring states": a ring that is started and disabled', () => {
     await peer.enable(0, false);
     await peer.startRing(ring);
     await peer.driverOk();
-    await aWhile();
-    expect(ring.receive()).toEqual([]);
-    await peer.enable(0);
-    await until('it is done', () => peer.device.finished.length === 1);
-    expect(ring.receive()).toEqual(done(1));
+    expect(await receivedAroundEnable(peer, ring)).toEqual(WAITED);
   });
 
   it('waits after SET_STATUS 0 as well, which stops it', async () => {
@@ -114,11 +117,7 @@ describeWithFfi('"Ring states": a ring that is started and disabled', () => {
     ring.send(1);
     await peer.startRing(ring);
     await peer.driverOk();
-    await aWhile();
-    expect(ring.receive()).toEqual([]);
-    await peer.enable(0);
-    await until('it is done', () => peer.device.finished.length === 1);
-    expect(ring.receive()).toEqual(done(1));
+    expect(await receivedAroundEnable(peer, ring)).toEqual(WAITED);
   });
 
   it('waits if its device does not discard', async () => {
@@ -128,15 +127,12 @@ describeWithFfi('"Ring states": a ring that is started and disabled', () => {
     await peer.bringUp(machine, ring);
     await peer.enable(1, false);
     ring.send(1);
-    await aWhile();
-    expect(ring.receive()).toEqual([]);
     expect(peer.backend.status().vrings[1]).toMatchObject({
       isStarted: true,
       isEnabled: false,
       isRunning: false,
     });
-    await peer.enable(1);
-    await until('it is done', () => peer.device.finished.length === 1);
+    expect(await receivedAroundEnable(peer, ring)).toEqual(WAITED);
   });
 
   it('goes on being discarded after a change of memory, and under a log its used ring is marked', async () => {

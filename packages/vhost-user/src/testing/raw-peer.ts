@@ -1,6 +1,13 @@
 /** The other side of the device-hosting role, message by message, as a test wants it. */
 import { type FeatureBits } from '@virtlab/abi/brands';
-import { VIRTIO_F_VERSION_1, featureBit } from '@virtlab/abi/virtio';
+import {
+  featureBit,
+  featureBits,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
+} from '@virtlab/abi/virtio';
+import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import { VHOST_USER_F_PROTOCOL_FEATURES } from '@virtlab/abi/vhost-user';
 import { createNodeAioContext, type NodeAioContext } from '@virtlab/aio/node';
 import { IdentityDmaMapper, type MemoryRegion, memoryRegion } from '@virtlab/guest-memory';
@@ -28,6 +35,17 @@ import { serveMember } from './split-member.ts';
 
 export const BASE_FEATURES: FeatureBits =
   featureBit(VIRTIO_F_VERSION_1) | featureBit(VHOST_USER_F_PROTOCOL_FEATURES);
+/** Rings that a suite goes through, by name, with the features that make them so. */
+export const RING_FORMATS: readonly (readonly [name: string, features: FeatureBits])[] = [
+  ['split', BASE_FEATURES],
+  [
+    'split, EVENT_IDX, INDIRECT',
+    BASE_FEATURES | featureBits(VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC),
+  ],
+  ['split, IN_ORDER', BASE_FEATURES | featureBit(VIRTIO_F_IN_ORDER)],
+  ['packed', BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED)],
+  ['packed, EVENT_IDX', BASE_FEATURES | featureBits(VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX)],
+];
 export const MEMORY_SIZE: number = 1 << 20;
 /** User addresses are anything: not guest addresses, to find who takes one for the other. */
 export const USER_BASE = 0x7f12_3450_0000n;
