@@ -15,9 +15,16 @@ import { describe, expect, it } from 'vitest';
 import { inflightRegionSize } from './inflight-area.ts';
 import { PackedInflightRecord } from './inflight-packed.ts';
 import { SplitInflightRecord } from './inflight-split.ts';
-import type { InflightArea } from './payload-memory.ts';
 import { answerTo } from './testing/held-device.ts';
-import { BASE_FEATURES, RawMachine, RawPeer, RawRing, initialBase, until } from './testing/raw-peer.ts';
+import {
+  BASE_FEATURES,
+  type KeptInflight,
+  RawMachine,
+  RawPeer,
+  RawRing,
+  initialBase,
+  until,
+} from './testing/raw-peer.ts';
 
 const FORMATS = [
   ['split', BASE_FEATURES],
@@ -30,28 +37,20 @@ const FORMATS = [
 ] as const;
 const SEED = Number(process.env['VIRTLAB_SEED'] ?? Date.now() % 2 ** 31);
 
-/** The area as the other side keeps it over a crash. */
-interface Kept {
-  readonly area: InflightArea;
-  readonly fd: number;
-}
-
-async function getArea(peer: RawPeer): Promise<Kept> {
-  const outcome = await peer.try('GET_INFLIGHT_FD', { size: 0n, offset: 0n, queueCount: 2, queueSize: 16 });
-  if (!outcome.ok) throw new Error(outcome.fault.message);
-  return { area: outcome.value.value, fd: outcome.value.fds.take()! };
-}
-
 /** As a machine that knows of in-flight areas starts its device, the first time or after a crash. */
 async function start(
   peer: RawPeer,
   machine: RawMachine,
   ring: RawRing,
-  { features, kept, base }: { readonly features: bigint; readonly kept?: Kept; readonly base?: number },
-): Promise<Kept> {
+  {
+    features,
+    kept,
+    base,
+  }: { readonly features: bigint; readonly kept?: KeptInflight; readonly base?: number },
+): Promise<KeptInflight> {
   await peer.negotiate(features);
-  const area = kept ?? (await getArea(peer));
-  await peer.ask('SET_INFLIGHT_FD', area.area, area.fd);
+  const area = kept ?? (await peer.getInflight());
+  await peer.setInflight(area);
   await peer.setMemory(machine);
   await peer.startRing(ring, base ?? initialBase(features));
   await peer.enable(ring.index);
@@ -137,7 +136,7 @@ describeWithFfi('INFLIGHT_SHMFD', () => {
       // Another driver, another ring, the same area.
       using ring = new RawRing(machine, 0, features);
       await peer.ask('SET_FEATURES', features);
-      await peer.ask('SET_INFLIGHT_FD', kept.area, kept.fd);
+      await peer.setInflight(kept);
       await peer.startRing(ring, initialBase(features));
       await peer.enable(0);
       await peer.driverOk();
@@ -174,7 +173,7 @@ describeWithFfi('INFLIGHT_SHMFD', () => {
     peer.device.isPrompt = true;
     using ring = new RawRing(machine, 0, BASE_FEATURES);
     await peer.negotiate();
-    const kept = await getArea(peer);
+    const kept = await peer.getInflight();
     await peer.ask('SET_INFLIGHT_FD', { ...kept.area, queueSize: 8 }, kept.fd);
     await peer.setMemory(machine);
     await peer.startRing(ring);

@@ -3,10 +3,10 @@ import { VIRTIO_RING_F_INDIRECT_DESC } from '@virtlab/abi/virtio-ring';
 import { closeFd, memfdCreate } from '@virtlab/linux';
 import { describeWithFfi } from '@virtlab/linux/testing';
 import { describe, expect, it } from 'vitest';
-import type { InflightArea } from './payload-memory.ts';
 import { answerTo, HeldDevice } from './testing/held-device.ts';
 import {
   BASE_FEATURES,
+  type KeptInflight,
   RawMachine,
   RawPeer,
   RawRing,
@@ -23,18 +23,10 @@ const FORMATS = [
   ['packed, INDIRECT', BASE_FEATURES | PACKED | INDIRECT],
 ] as const;
 
-/** As the other side keeps it over a crash. */
-interface Area {
-  readonly payload: InflightArea;
-  readonly fd: number;
-}
-
 /** Of the format that the features say, which are negotiated for it. */
-async function areaOf(peer: RawPeer, features: bigint): Promise<Area> {
+async function getInflight(peer: RawPeer, features: bigint): Promise<KeptInflight> {
   await peer.negotiate(features);
-  const outcome = await peer.try('GET_INFLIGHT_FD', { size: 0n, offset: 0n, queueCount: 2, queueSize: 16 });
-  if (!outcome.ok) throw new Error(outcome.fault.message);
-  return { payload: outcome.value.value, fd: outcome.value.fds.take()! };
+  return await peer.getInflight();
 }
 
 /** A device that does not finish 1 and 4, and has finished 2 and 3 between them. */
@@ -43,10 +35,10 @@ async function startUnfinished(
   machine: RawMachine,
   ring: RawRing,
   features: bigint,
-  area: Area | undefined,
+  area: KeptInflight | undefined,
 ): Promise<void> {
   await peer.negotiate(features);
-  if (area !== undefined) await peer.ask('SET_INFLIGHT_FD', area.payload, area.fd);
+  if (area !== undefined) await peer.setInflight(area);
   await peer.setMemory(machine);
   await peer.startRing(ring, initialBase(features));
   await peer.enable(0);
@@ -92,7 +84,7 @@ describeWithFfi('requests that a device does not finish before `drainTimeoutMs`'
         using machine = new RawMachine();
         using ring = new RawRing(machine, 0, features);
         await using peer = new RawPeer({ drainTimeoutMs: 20 });
-        const area = hasArea ? await areaOf(peer, features) : undefined;
+        const area = hasArea ? await getInflight(peer, features) : undefined;
         await startUnfinished(peer, machine, ring, features, area);
         await pause(peer, machine, ring);
         await expectRest(peer, ring);
@@ -107,14 +99,14 @@ describeWithFfi('requests that a device does not finish before `drainTimeoutMs`'
         using machine = new RawMachine();
         using ring = new RawRing(machine, 0, features);
         const first = new RawPeer({ drainTimeoutMs: 20 });
-        const area = await areaOf(first, features);
+        const area = await getInflight(first, features);
         await startUnfinished(first, machine, ring, features, area);
         if (how === 'SET_STATUS 0') await first.ask('SET_STATUS', 0n);
         const { num } = await first.ask('GET_VRING_BASE', { index: 0, num: 0 });
         await first[Symbol.asyncDispose]();
         await using second = new RawPeer();
         await second.negotiate(features);
-        await second.ask('SET_INFLIGHT_FD', area.payload, area.fd);
+        await second.setInflight(area);
         await second.setMemory(machine);
         await second.startRing(ring, num);
         await second.enable(0);
@@ -129,7 +121,7 @@ describeWithFfi('requests that a device does not finish before `drainTimeoutMs`'
       using machine = new RawMachine();
       using old = new RawRing(machine, 0, features);
       await using peer = new RawPeer({ drainTimeoutMs: 20 });
-      const area = await areaOf(peer, features);
+      const area = await getInflight(peer, features);
       await startUnfinished(peer, machine, old, features, area);
       await peer.ask('GET_VRING_BASE', { index: 0, num: 0 });
       using ring = new RawRing(machine, 0, features);

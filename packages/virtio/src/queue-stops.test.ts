@@ -1,3 +1,4 @@
+import type { FeatureBits } from '@virtlab/abi/brands';
 import { VIRTIO_F_RING_PACKED, featureBit } from '@virtlab/abi/virtio';
 import { createBufferList, createDriverQueue } from '@virtlab/vring';
 import { type DescriptorChain, type DeviceQueue, ringFeatures } from '@virtlab/vring';
@@ -187,19 +188,24 @@ class LooseDevice implements VirtioDevice {
   reset(): void {}
 }
 
+/** A device that has three requests. The second is finished, and the driver was not told: a stop does that. */
+async function startUnfinished(features: FeatureBits) {
+  const made = benchOf(new LooseDevice(), true, features);
+  const { loops, device, host, driver, send } = made;
+  host.enableQueue(0, driver.addresses);
+  host.writeStatus(STATUS_DRIVER_OK);
+  for (const token of [1, 2, 3]) send(token);
+  await loops.settle();
+  device.queue.push(device.chains[1]!, 0);
+  return made;
+}
+
 describe.each([
   ['split', BASE_FEATURES],
   ['packed', BASE_FEATURES | featureBit(VIRTIO_F_RING_PACKED)],
 ])('a queue whose requests were given up: %s', (_, features) => {
   it('says what its ring does not give again, and goes on with each request once', async () => {
-    const device = new LooseDevice();
-    const { loops, host, driver, calls, send, end } = benchOf(device, true, features);
-    host.enableQueue(0, driver.addresses);
-    host.writeStatus(STATUS_DRIVER_OK);
-    for (const token of [1, 2, 3]) send(token);
-    await loops.settle();
-    // The second is finished and the driver was not told: the stop does that.
-    device.queue.push(device.chains[1]!, 0);
+    const { loops, device, host, driver, calls, end } = await startUnfinished(features);
     const left = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
     expect(left.takenChains).toHaveLength(1);
     expect([driver.popUsed(), driver.popUsed(), calls]).toEqual([2, -1, [0]]);
@@ -214,13 +220,7 @@ describe.each([
   });
 
   it('those of a predecessor that nobody took are handed on', async () => {
-    const device = new LooseDevice();
-    const { loops, host, driver, send, end } = benchOf(device, true, features);
-    host.enableQueue(0, driver.addresses);
-    host.writeStatus(STATUS_DRIVER_OK);
-    for (const token of [1, 2, 3]) send(token);
-    await loops.settle();
-    device.queue.push(device.chains[1]!, 0);
+    const { loops, device, host, driver, end } = await startUnfinished(features);
     const left = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
     host.enableQueue(0, driver.addresses, left);
     const again = await runUntilDone(loops, host.stopQueue(0, { timeoutMs: 10 })!);
@@ -230,14 +230,8 @@ describe.each([
   });
 
   it('writes nowhere what the device pushes once it is stopped', async () => {
-    const device = new LooseDevice();
-    const { loops, host, driver, send, end } = benchOf(device, true, features);
-    host.enableQueue(0, driver.addresses);
-    host.writeStatus(STATUS_DRIVER_OK);
-    for (const token of [1, 2, 3]) send(token);
-    await loops.settle();
+    const { loops, device, host, driver, end } = await startUnfinished(features);
     const ring = (): string => JSON.stringify(driver.snapshot(), (_key, value) => String(value));
-    device.queue.push(device.chains[1]!, 0);
     let before = '';
     device.onResetQueue = () => {
       before = ring();

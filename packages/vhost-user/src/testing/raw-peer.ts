@@ -25,7 +25,7 @@ import type { VhostUserBackendEnd, ServeVhostUserOptions } from '../backend-opti
 import type { Outcome } from '../fault.ts';
 import { REQUESTS, type ReplyPayloads, type RequestPayloads } from '../messages.ts';
 import type { DecodeContext } from '../payload-codec.ts';
-import { type RegionDescription } from '../payload-memory.ts';
+import type { InflightArea, RegionDescription } from '../payload-memory.ts';
 import { type Reply, RequestSender } from '../request-sender.ts';
 import { type VhostUserBackend, serveVhostUser } from '../serve.ts';
 import { splitVhostUser } from '../split.ts';
@@ -142,6 +142,12 @@ export class RawRing implements Disposable {
   }
 }
 
+/** An in-flight area as the other side keeps it over a crash. */
+export interface KeptInflight {
+  readonly area: InflightArea;
+  readonly fd: number;
+}
+
 /** A device that is served, and a connection to it. */
 export class RawPeer implements AsyncDisposable {
   /** Sessions that its queues are spread over; 1 is a device that is not split. */
@@ -213,6 +219,17 @@ export class RawPeer implements AsyncDisposable {
     await this.ask('SET_PROTOCOL_FEATURES', offered & protocol);
     await this.ask('SET_OWNER', undefined);
     await this.ask('SET_FEATURES', features);
+  }
+
+  /** For two queues of 16 entries, of the format that was negotiated. */
+  async getInflight(): Promise<KeptInflight> {
+    const outcome = await this.try('GET_INFLIGHT_FD', { size: 0n, offset: 0n, queueCount: 2, queueSize: 16 });
+    if (!outcome.ok) throw new Error(outcome.fault.message);
+    return { area: outcome.value.value, fd: outcome.value.fds.take()! };
+  }
+
+  async setInflight({ area, fd }: KeptInflight): Promise<void> {
+    await this.ask('SET_INFLIGHT_FD', area, fd);
   }
 
   async setMemory(machine: RawMachine): Promise<void> {
